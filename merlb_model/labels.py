@@ -1,0 +1,44 @@
+"""Modalities, tasks and classes: the one place where their names and orders stand."""
+
+from typing import Final
+
+MODALITIES: Final = ("face", "screen", "audio")
+
+TASKS: Final[dict[str, tuple[str, ...]]] = {
+    "valence": ("negative", "neutral", "positive"),
+    "arousal": ("low", "neutral", "high"),
+    "event": (
+        "routing",
+        "procurement",
+        "respawning",
+        "exploring",
+        "fighting",
+        "punching",
+        "defending",
+        "defeated",
+    ),
+}
+
+TASK_SETS: Final[dict[str, tuple[str, ...]]] = {
+    "both": ("valence", "arousal", "event"),
+    "emo": ("valence", "arousal"),
+    "game": ("event",),
+}
+
+
+def class_index(task: str, label: str) -> int:
+    """Index of ``label`` in its task's order.
+
+    Raises:
+        ValueError: ``label`` is no class of ``task``.
+    """
+    classes = TASKS[task]
+    if label not in classes:
+        raise ValueError(f"{label!r} is no {task}; expected one of {', '.join(classes)}")
+    return classes.index(label)
+
+
+def annotation_columns(task: str) -> dict[str, str]:
+    """The annotation table's one-hot column of each class: ``{"Valence_Negative": "negative", ...}``."""
+    prefix = "" if task == "event" else f"{task.capitalize()}_"
+    return {f"{prefix}{label.capitalize()}": label for label in TASKS[task]}

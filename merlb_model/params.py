@@ -1,0 +1,169 @@
+"""The sections of ``params.yaml`` as types. Nothing below the drivers reads the file itself."""
+
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from merlb_model.errors import MerlbError
+
+S = TypeVar("S", bound="Section")
+Share = Annotated[float, Field(ge=0, le=1)]
+
+
+class Section(BaseModel):
+    """A section of ``params.yaml``: fixed once read, unknown names refused."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class CorpusParams(Section):
+    """Where clips come from."""
+
+    source: Literal["sample", "folder"] = "sample"
+    path: str | None = None
+    streamers: int = Field(40, ge=3, le=10_000)
+    clips_per_streamer: int = Field(10, ge=1, le=10_000)
+    seed: int = 7
+    width: int = Field(640, ge=320, le=1920, multiple_of=2)
+    height: int = Field(360, ge=180, le=1080, multiple_of=2)
+    fps: int = Field(20, ge=10, le=60)
+    label_noise: Share = 0.04
+
+    @model_validator(mode="after")
+    def _folder_has_a_path(self) -> "CorpusParams":
+        if self.source == "folder" and not self.path:
+            raise ValueError("source: folder needs a path, e.g. data/sources/mine")
+        return self
+
+
+class IngestParams(Section):
+    shard_digits: int = Field(1, ge=0, le=4)
+
+
+class ExtractParams(Section):
+    workers: int = Field(0, ge=0, le=256)
+    minimum_seconds: float = Field(2.5, gt=0, le=5)
+    find_webcam: bool = True
+
+
+class ConvertParams(Section):
+    pass
+
+
+class SplitParams(Section):
+    mode: Literal["streamer", "published"] = "streamer"
+    validation: Share = 0.15
+    test: Share = 0.25
+    seed: int = 7
+
+    @model_validator(mode="after")
+    def _leaves_training_rows(self) -> "SplitParams":
+        if self.validation + self.test >= 1:
+            raise ValueError("validation + test must stay below 1: nothing is left to train on")
+        return self
+
+
+class ValidateParams(Section):
+    minimum_clips: int = Field(20, ge=1)
+    minimum_class_clips: int = Field(2, ge=0)
+    maximum_quarantined: Share = 0.2
+
+
+class OversampleParams(Section):
+    task: Literal["valence", "arousal", "event"] | None = "event"
+    seed: int = 7
+
+
+class ModelParams(Section):
+    preset: Literal["small", "paper"] = "small"
+    fusion: Literal["merlb"] = "merlb"
+    tasks: Literal["both", "emo", "game"] = "both"
+    modalities: tuple[Literal["face", "screen", "audio"], ...] = ("face", "screen", "audio")
+    dropout: float = Field(0.2, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _some_modality(self) -> "ModelParams":
+        if not self.modalities or len(set(self.modalities)) != len(self.modalities):
+            raise ValueError("modalities: name one, two or three different ones of face, screen, audio")
+        return self
+
+
+class TrainParams(Section):
+    seed: int = 7
+    epochs: int = Field(30, ge=1)
+    batch_size: int = Field(16, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    patience: int = Field(8, ge=1)
+    gpus: int = Field(0, ge=0, le=64)
+
+
+class EvaluateParams(Section):
+    batch_size: int = Field(32, ge=1)
+
+
+class ExportParams(Section):
+    registered_model: str = Field("merlb", min_length=1)
+
+
+class PipelineParams(Section):
+    """The Kubeflow pipeline's images and requests."""
+
+    cpu_image: str
+    gpu_image: str
+    serving_image: str
+    cpu_request: str = "1"
+    memory_request: str = "4G"
+
+
+class Params(Section):
+    """All of ``params.yaml``."""
+
+    corpus: CorpusParams
+    ingest: IngestParams
+    extract: ExtractParams
+    convert: ConvertParams
+    split: SplitParams
+    validate_: ValidateParams = Field(alias="validate")  # pydantic's BaseModel has a `validate` of its own
+    oversample: OversampleParams
+    model: ModelParams
+    train: TrainParams
+    evaluate: EvaluateParams
+    export: ExportParams
+    pipeline: PipelineParams
+
+
+def _first_complaint(error: ValidationError) -> str:
+    complaint = error.errors()[0]
+    place = ".".join(str(part) for part in complaint["loc"]) or "(the section as a whole)"
+    return f"{place}: {complaint['msg']} (found {complaint['input']!r})"
+
+
+def parse_section(kind: type[S], content: dict[str, Any], where: str) -> S:
+    """Check ``content`` against ``kind``.
+
+    Raises:
+        MerlbError: an unknown name or a value out of bounds; ``where`` names the place.
+    """
+    try:
+        return kind.model_validate(content)
+    except ValidationError as error:
+        raise MerlbError(f"{where}: {_first_complaint(error)}; mend that line") from None
+
+
+def load_params(path: Path) -> Params:
+    """Read and check ``params.yaml``.
+
+    Raises:
+        MerlbError: it is missing, not YAML, or holds an unknown name or a bad value.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise MerlbError(f"{path} is missing: run merlb in the project's folder, or name a file with --params") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise MerlbError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(content, dict):
+        raise MerlbError(f"{path}: expected sections (corpus:, ingest:, …), found {type(content).__name__}")
+    return parse_section(Params, content, str(path))
