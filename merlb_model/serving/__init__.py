@@ -1,0 +1,1 @@
+"""Export, scoring and serving. The package itself imports nothing: the client must run without TensorFlow."""
