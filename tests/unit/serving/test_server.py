@@ -267,7 +267,7 @@ def test_a_failure_inside_is_a_500_without_its_trace(serving_root, scorer, windo
 
 
 def test_an_address_that_cannot_be_listened_on_is_told(tmp_path):
-    with pytest.raises(MerlbError, match="cannot listen on 192.0.2.1:80"):
+    with pytest.raises(MerlbError, match=r"cannot listen on 192\.0\.2\.1:80"):
         serve(tmp_path, "192.0.2.1", 80)
-    with pytest.raises(MerlbError, match="cannot listen on 127.0.0.1:70000"):
+    with pytest.raises(MerlbError, match=r"cannot listen on 127\.0\.0\.1:70000"):
         serve(tmp_path, "127.0.0.1", 70_000)

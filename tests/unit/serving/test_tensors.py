@@ -70,7 +70,7 @@ def test_binary_parts_follow_the_json_in_the_order_of_the_tensors():
     ],
 )
 def test_a_wrong_tensor_is_told_in_one_line(fields, binary, complaint):
-    with pytest.raises(TensorError, match="^.*$") as error:
+    with pytest.raises(TensorError, match=r"^.*$") as error:
         decode([tensor(**fields)], memoryview(binary))
     assert complaint in str(error.value)
 
@@ -85,7 +85,7 @@ def test_a_json_length_outside_the_body_is_refused(length):
     "body", [b"", b"{", b"[]", b'{"inputs":{}}', b'{"inputs":[{"name":"x"}]}', b"[" * 100_000, b"\xff"]
 )
 def test_broken_json_is_told_in_one_line(body):
-    with pytest.raises(TensorError, match="^.+$"):
+    with pytest.raises(TensorError, match=r"^.+$"):
         unpack(InferRequest, body, None)
 
 
