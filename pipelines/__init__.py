@@ -1,0 +1,1 @@
+"""The drivers that run the stages elsewhere than on a laptop."""
