@@ -53,7 +53,7 @@ class ConvertParams(Section):
 
 
 class SplitParams(Section):
-    mode: Literal["streamer", "published"] = "streamer"
+    mode: Literal["streamer", "published", "all_test"] = "streamer"
     validation: Share = 0.15
     test: Share = 0.25
     seed: int = 7
@@ -66,13 +66,14 @@ class SplitParams(Section):
 
 
 class ValidateParams(Section):
-    minimum_clips: int = Field(20, ge=1)
+    minimum_clips: int = Field(1, ge=1)
     minimum_class_clips: int = Field(2, ge=0)
-    maximum_quarantined: Share = 0.2
+    maximum_quarantined: Share = 0.5
 
 
 class OversampleParams(Section):
-    task: Literal["valence", "arousal", "event"] | None = "event"
+    tasks: tuple[Literal["valence", "arousal", "event"], ...] = ()
+    maximum_repeats: int = Field(4, ge=1)
     seed: int = 7
 
 
@@ -96,6 +97,8 @@ class TrainParams(Section):
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
     patience: int = Field(8, ge=1)
+    augment: bool = True
+    modality_dropout: float = Field(0.05, ge=0, lt=1)
     gpus: int = Field(0, ge=0, le=64)
 
 
@@ -113,6 +116,7 @@ class PipelineParams(Section):
     cpu_image: str
     gpu_image: str
     serving_image: str
+    parallelism: int = Field(2, ge=1)
     cpu_request: str = "1"
     memory_request: str = "4G"
 

@@ -64,6 +64,11 @@ class NoRun:
         return ""
 
 
+def default_uri() -> str:
+    """``MLFLOW_TRACKING_URI``, else the database in this folder that ``make mlflow`` shows. For drivers to call."""
+    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{Path('.merlb/mlflow/mlflow.db').resolve()}"
+
+
 def flatten(params: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """``{"train": {"epochs": 3}}`` as ``{"train.epochs": 3}``."""
     flat: dict[str, Any] = {}

@@ -1,0 +1,323 @@
+"""The ``merlb`` command: one thin subcommand a stage. Heavy imports stay inside the commands."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from merlb_model import __version__
+from merlb_model.errors import MerlbError
+
+if TYPE_CHECKING:
+    from merlb_model.media.windows import Box
+    from merlb_model.params import Params
+
+app = typer.Typer(
+    name="merlb",
+    help="Emotion recognition in live broadcasts: valence, arousal and game event, every second of a stream.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # rich alone takes half a second to import
+)
+
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """Where a pipeline's files lie, below one folder."""
+
+    root: Path
+    params_file: Path
+
+    @property
+    def params(self) -> "Params":
+        from merlb_model.params import load_params
+
+        return load_params(self.params_file)
+
+    def __getattr__(self, name: str) -> Path:
+        places = {
+            "raw": "data/raw",
+            "extracted": "data/extract",
+            "shards": ".merlb/shards",
+            "store": "data/store",
+            "splits": "data/splits.parquet",
+            "validation": "reports/validation.json",
+            "train_rows": "data/train_rows.parquet",
+            "models": "models",
+            "reports": "reports",
+            "exported": "models/export",
+            "serving": "models/serving",
+        }
+        if name not in places:
+            raise AttributeError(name)
+        return self.root / places[name]
+
+
+def _here(context: typer.Context) -> Workspace:
+    workspace = context.obj
+    assert isinstance(workspace, Workspace)
+    return workspace
+
+
+def _show_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"merlb {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _options(
+    context: typer.Context,
+    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder with data/, models/, reports/.")] = Path(),
+    params: Annotated[Path | None, typer.Option(help="Parameters  [default: params.yaml in the workspace]")] = None,
+    debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
+    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+) -> None:
+    del debug, version  # --debug is read in `main`, where errors arrive
+    context.obj = Workspace(workspace, params or workspace / "params.yaml")
+
+
+@app.command()
+def ingest(context: typer.Context) -> None:
+    """Bring the corpus in: rendered sample or a folder, into data/raw."""
+    from merlb_model.corpus.ingest import ingest as stage
+
+    here = _here(context)
+    stage(here.params.corpus, here.params.ingest, here.raw)
+
+
+@app.command()
+def extract(
+    context: typer.Context,
+    shard: Annotated[list[str] | None, typer.Option(help="Only this shard; may be given again.")] = None,
+) -> None:
+    """Decode the clips, shard by shard; quarantine what cannot be used."""
+    from merlb_model.dataset.extract import extract as stage
+
+    here = _here(context)
+    stage(here.raw, here.params.extract, here.extracted, here.shards, shard or None)
+    _say_quarantined(here.extracted / "quarantine.csv")
+
+
+def _say_quarantined(path: Path) -> None:
+    lines = len(path.read_text(encoding="utf-8").splitlines()) - 1
+    if lines:
+        typer.echo(f"  {lines} clip(s) quarantined, each with its reason in {path}")
+
+
+@app.command()
+def convert(context: typer.Context) -> None:
+    """Join decoded clips and labels into the clip store of .npy arrays."""
+    from merlb_model.dataset.convert import convert as stage
+
+    here = _here(context)
+    stage(here.raw, [here.extracted], here.params.convert, here.store, here.shards)
+
+
+@app.command()
+def split(context: typer.Context) -> None:
+    """Part the clips into train, validation and test, by streamer."""
+    from merlb_model.dataset.split import split as stage
+
+    here = _here(context)
+    stage(here.store, here.params.split, here.splits)
+
+
+@app.command()
+def validate(context: typer.Context) -> None:
+    """Check the store and the splits; a broken hard rule stops the run."""
+    from merlb_model.dataset.validate import validate as stage
+
+    here = _here(context)
+    for rule in stage(here.store, here.splits, here.params.validate_, here.validation):
+        typer.echo(f"  warning: {rule.rule}: found {rule.found}, expected {rule.expected}")
+
+
+@app.command()
+def oversample(context: typer.Context) -> None:
+    """Choose which training rows are repeated, to balance the classes."""
+    from merlb_model.dataset.oversample import oversample as stage
+
+    here = _here(context)
+    stage(here.store, here.splits, here.validation, here.params.oversample, here.train_rows)
+
+
+@app.command()
+def train(context: typer.Context) -> None:
+    """Train with early stopping; log to MLflow."""
+    from merlb_model.tracking import default_uri
+    from merlb_model.training.train import train as stage
+
+    here = _here(context)
+    params = here.params
+    stage(here.store, here.splits, here.train_rows, params.model, params.train, here.models, default_uri())
+
+
+@app.command()
+def evaluate(context: typer.Context) -> None:
+    """Score the model: F1, UAR, intervals, calibration, figures."""
+    from merlb_model.evaluation.evaluate import evaluate as stage
+    from merlb_model.tracking import default_uri
+
+    here = _here(context)
+    stage(here.models, here.store, here.splits, here.params.evaluate, here.reports, default_uri())
+
+
+@app.command()
+def export(context: typer.Context) -> None:
+    """Write the calibrated SavedModel and its card; register it."""
+    from merlb_model.serving.export import export as stage
+    from merlb_model.tracking import default_uri
+
+    here = _here(context)
+    stage(here.models, here.reports, here.store, here.splits, here.params.export, here.exported, default_uri())
+
+
+@app.command()
+def promote(context: typer.Context) -> None:
+    """Put the export into models/serving/<n>, where `merlb serve` finds it."""
+    from merlb_model.serving.export import promote as put
+
+    here = _here(context)
+    typer.echo(f"promoted: {put(here.exported, here.serving)}")
+
+
+ModelOption = Annotated[
+    Path | None,
+    typer.Option("--model", help="A SavedModel or a folder of versions  [default: newest of models/serving, else models/export]"),
+]
+BoxOption = Annotated[str | None, typer.Option(help="The webcam's box in pixels: x1,y1,x2,y2  [default: looked for]")]
+
+
+def _model_folder(here: Workspace, model: Path | None) -> Path:
+    if model is not None:
+        return model
+    return here.serving if here.serving.is_dir() else here.exported
+
+
+def _boxes(here: Workspace) -> "dict[str, Box]":
+    from merlb_model.media.webcam import read_boxes
+
+    return read_boxes(here.raw / "webcam_boxes.json")
+
+
+def _parse_box(text: str) -> "Box":
+    numbers = text.split(",")
+    if len(numbers) != 4 or not all(number.strip().isdigit() for number in numbers):
+        raise MerlbError(f"--box {text}: expected four whole numbers x1,y1,x2,y2, e.g. 480,20,620,140")
+    left, top, right, bottom = (int(number) for number in numbers)
+    if left >= right or top >= bottom:
+        raise MerlbError(f"--box {text}: expected x1 < x2 and y1 < y2")
+    return left, top, right, bottom
+
+
+@app.command()
+def predict(
+    context: typer.Context,
+    clips: Annotated[list[Path], typer.Argument(help="Clips, or folders of clips.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The table to write.")] = Path("predictions.parquet"),
+    model: ModelOption = None,
+) -> None:
+    """Score clips into a Parquet table."""
+    from merlb_model.params import ExtractParams
+    from merlb_model.serving.predict import predict as score
+    from merlb_model.serving.scorer import Scorer, find_model
+
+    here = _here(context)
+    params = here.params.extract if here.params_file.exists() else ExtractParams()
+    scorer = Scorer.load(find_model(_model_folder(here, model)))
+    typer.echo(str(score(clips, scorer, _boxes(here), out, params)))
+
+
+@app.command()
+def live(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="A file or a stream's URL.")],
+    box: BoxOption = None,
+    json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
+    model: ModelOption = None,
+) -> None:
+    """Print valence, arousal and event every second of a stream, and what was absent."""
+    from merlb_model.serving.live import box_for, print_stream
+    from merlb_model.serving.scorer import Scorer, find_model
+
+    here = _here(context)
+    webcam = _parse_box(box) if box else box_for(source, _boxes(here))
+    scorer = Scorer.load(find_model(_model_folder(here, model)))
+    print_stream(source, scorer, webcam, json_lines=json)
+
+
+@app.command()
+def serve(
+    context: typer.Context,
+    host: Annotated[str, typer.Option(help="The address to listen on; the default is reached from this machine only.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8080,
+    model: ModelOption = None,
+) -> None:
+    """Answer the Open Inference Protocol v2 with the newest promoted model."""
+    from merlb_model.serving.server import serve as run_server
+
+    run_server(model or _here(context).serving, host, port)
+
+
+@app.command()
+def run(context: typer.Context) -> None:
+    """Run what has changed of the whole pipeline by `dvc repro`, then show the results."""
+    from merlb_model.workflow import reproduce
+
+    here = _here(context)
+    changed = reproduce(here.root)
+    if not changed:
+        typer.echo("Nothing changed: data, code and parameters are those of the last run.")
+    _results(here)
+
+
+@app.command()
+def results(context: typer.Context) -> None:
+    """Show the F1 table of the last run and what to do next."""
+    _results(_here(context))
+
+
+def _results(here: Workspace) -> None:
+    from merlb_model.evaluation.table import results_table
+    from merlb_model.files import read_json
+    from merlb_model.tracking import default_uri
+    from merlb_model.workflow import NEXT_STEPS, recreate_if_unknown
+
+    metrics = read_json(here.reports / "metrics.json", "make run")
+    meta = read_json(here.store / "meta.json", "make run")
+    recreate_if_unknown(default_uri(), here.models, here.reports, here.exported, here.params.export)
+    typer.echo(results_table(metrics, synthetic=meta["source"] == "sample"))
+    typer.echo(NEXT_STEPS)
+
+
+@app.command()
+def doctor(context: typer.Context) -> None:
+    """Say what is missing on this machine, and how to mend it."""
+    from merlb_model.doctor import examine
+
+    findings = examine(_here(context).root)
+    for finding in findings:
+        typer.echo(finding.line)
+    if any(finding.blocks for finding in findings):
+        raise typer.Exit(1)
+
+
+def main(arguments: list[str] | None = None) -> None:
+    """Run the command; an error is one line on stderr and exit code 1, Ctrl-C is 130."""
+    words = sys.argv[1:] if arguments is None else arguments
+    try:
+        app(words, prog_name="merlb")
+    except (MerlbError, OSError) as error:
+        if "--debug" in words:
+            raise
+        typer.echo(f"merlb: {' '.join(str(error).split())}", err=True)
+        sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()

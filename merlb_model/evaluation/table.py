@@ -1,0 +1,36 @@
+"""The F1 table for the terminal."""
+
+from collections.abc import Mapping
+from typing import Any
+
+_BAR_WIDTH = 20
+
+
+def results_table(metrics: Mapping[str, Any], synthetic: bool) -> str:
+    """``reports/metrics.json`` as a table: a line a task, then a line a class.
+
+    Args:
+        metrics: the file's content.
+        synthetic: the scores are of the rendered sample corpus, which is said with them.
+    """
+    test = len(metrics["split"]["test"])
+    lines = [f"F1 on the test split ({test} streamers that training never saw)"]
+    if synthetic:
+        lines.append("The sample corpus is synthetic: these scores say that the system works, nothing about real streams.")
+    lines.append("")
+    for task, scores in metrics["tasks"].items():
+        low, high = scores["ci95"]
+        lines.append(f"{task:<10} macro-F1 {_number(scores['macro_f1'])}   95% {_number(low)}–{_number(high)}   UAR {_number(scores['uar'])}   n {scores['n']}")
+        lines += [_class_line(label, of_class) for label, of_class in scores["per_class"].items()]
+    return "\n".join(lines)
+
+
+def _class_line(label: str, scores: Mapping[str, Any] | None) -> str:
+    if scores is None or scores["f1"] is None:
+        return f"  {label:<14} no clip of it"
+    bar = "█" * round(scores["f1"] * _BAR_WIDTH)
+    return f"  {label:<14} {scores['f1']:.3f} {bar:<{_BAR_WIDTH}} n {scores['n']}"
+
+
+def _number(value: float | None) -> str:
+    return "  –  " if value is None else f"{value:.3f}"
