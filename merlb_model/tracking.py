@@ -191,18 +191,19 @@ def _connect(uri: str) -> tuple[Any, str]:
     if "://" not in uri:
         raise MerlbError(f"MLFLOW_TRACKING_URI={uri}: expected sqlite:///…, postgresql://… or http(s)://…")
     os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")
-    database = uri.removeprefix("sqlite:///")
-    if database != uri:
-        Path(database).parent.mkdir(parents=True, exist_ok=True)
+    artifacts = None
+    if uri.startswith("sqlite:///"):
+        folder = Path(uri.removeprefix("sqlite:///")).resolve().parent
+        folder.mkdir(parents=True, exist_ok=True)
+        artifacts = (folder / _ARTIFACT_FOLDER).as_uri()
+        # Without a server MLflow makes its default folder where the command runs; there is nothing to put in it.
+        os.environ.setdefault("_MLFLOW_SERVER_ARTIFACT_ROOT", artifacts)
     mlflow = _mlflow()
     try:
         client = mlflow.MlflowClient(uri)
         experiment = client.get_experiment_by_name(EXPERIMENT)
         if experiment is not None:
             return client, str(experiment.experiment_id)
-        artifacts = None
-        if database != uri:
-            artifacts = (Path(database).resolve().parent / _ARTIFACT_FOLDER).as_uri()
         return client, str(client.create_experiment(EXPERIMENT, artifact_location=artifacts))
     except mlflow.MlflowException as error:
         reason = " ".join(str(error).split())[:300]
