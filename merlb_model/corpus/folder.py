@@ -27,7 +27,9 @@ def gather(source: Path, out: Path) -> None:
     tables = [source / name for name in TABLES if (source / name).is_file()]
     if not tables:
         raise MerlbError(f"{source}: no table; expected {', '.join(TABLES)} with File and {', '.join(LABEL_COLUMNS)}")
-    rows = [{"Table": TABLES[table.name], **row} for table in tables for row in read_rows(table)]
+    rows = [
+        {**row, "Table": TABLES[table.name] or row.get("Table", "")} for table in tables for row in read_rows(table)
+    ]
     clips = _clips(source)
     (out / "clips").mkdir(parents=True)
     for clip in track(clips, "copy clips"):

@@ -1,0 +1,137 @@
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+from tests.media_clips import write_media
+from tests.unit.corpus.test_annotations import GOOD, row
+from tests.unit.dataset.conftest import raw_from, write_good_clips
+
+from merlb_model.corpus.annotations import read_rows, write_rows
+from merlb_model.dataset.convert import convert
+from merlb_model.dataset.extract import clip_path, extract
+from merlb_model.dataset.store import ClipStore, open_store
+from merlb_model.errors import MerlbError
+from merlb_model.files import read_json
+from merlb_model.params import ConvertParams, ExtractParams
+
+PARAMS = ExtractParams(workers=1)
+
+
+def make_store(raw: Path, work: Path, params: ExtractParams = PARAMS) -> ClipStore:
+    extract(raw, params, work / "extract", work / "shards")
+    convert(raw, [work / "extract"], ConvertParams(), work / "store", work / "shards")
+    return open_store(work / "store")
+
+
+@pytest.fixture
+def with_defects(tmp_path: Path) -> Path:
+    source = tmp_path / "source"
+    rows = write_good_clips(source)
+    whole = write_media(source / "10_cat_x.mp4")
+    (source / "11_cat_x.mp4").write_bytes(whole.read_bytes()[: whole.stat().st_size // 2])
+    (source / "12_cat_x.mp4").write_text("not a film")
+    write_media(source / "13_cat_x.mp4", seconds=1.0)
+    write_media(source / "14_cat_x.mp4")
+    write_media(source / "15_cat_x.mp4")
+    write_media(source / "20_cat_x.mp4", audio=False)
+    write_media(source / "21_cat_x.mp4", video=False)
+    rows += [row(f"{n}_cat_x.mp4") for n in (10, 11, 12, 13, 20, 21, 99)]
+    rows.append(row("14_cat_x.mp4", **{**GOOD, "Routing": "1"}))
+    write_rows(source / "annotations.csv", rows)
+    return raw_from(source, tmp_path / "raw")
+
+
+def test_each_defect_is_quarantined_with_its_reason(with_defects: Path, tmp_path: Path) -> None:
+    extract(with_defects, PARAMS, tmp_path / "extract", tmp_path / "shards")
+    found = pd.read_csv(tmp_path / "extract" / "quarantine.csv")
+    assert list(found.columns) == ["file", "stage", "reason", "detail"]
+    assert dict(zip(found["file"], found["reason"], strict=True)) == {
+        "11_cat_x.mp4": "undecodable",
+        "12_cat_x.mp4": "undecodable",
+        "13_cat_x.mp4": "too_short",
+        "14_cat_x.mp4": "invalid_label",
+        "15_cat_x.mp4": "no_label",
+        "99_cat_x.mp4": "missing_file",
+    }
+
+
+def test_clips_without_audio_or_video_are_used_and_flagged(with_defects: Path, tmp_path: Path) -> None:
+    clips = make_store(with_defects, tmp_path).clips.set_index("file")
+    flags = clips[["present_face", "present_screen", "present_audio"]]
+    assert flags.loc["20_cat_x.mp4"].tolist() == [False, True, False]
+    assert flags.loc["21_cat_x.mp4"].tolist() == [False, False, True]
+    assert flags.loc["1_ann_x.mp4"].tolist() == [True, True, True]
+
+
+def test_defects_leave_the_other_clips_bytes_alone(with_defects: Path, raw: Path, tmp_path: Path) -> None:
+    clean = make_store(raw, tmp_path / "clean")
+    mixed = make_store(with_defects, tmp_path / "mixed")
+    rows = [list(mixed.clips["file"]).index(file) for file in clean.clips["file"]]
+    for name, array in clean.arrays.items():
+        assert np.array_equal(array, mixed.arrays[name][rows])
+
+
+def test_worker_count_and_shard_by_shard_give_the_same_store(raw: Path, tmp_path: Path) -> None:
+    one = make_store(raw, tmp_path / "one")
+    two = make_store(raw, tmp_path / "two", ExtractParams(workers=2))
+    shards = sorted(read_json(tmp_path / "one" / "extract" / "shards.json", ""))
+    parts = []
+    for shard in shards:
+        bare = tmp_path / f"index-{shard}"
+        shutil.copytree(raw, bare, ignore=shutil.ignore_patterns("clips"))
+        parts.append(tmp_path / f"part-{shard}")
+        extract(bare, PARAMS, parts[-1], None, [shard], clips=str(raw / "clips"))
+    convert(raw, parts, ConvertParams(), tmp_path / "store", None)
+    assert one.store_hash == two.store_hash == open_store(tmp_path / "store").store_hash
+
+
+def test_a_shard_alone_accounts_for_its_own_clips(with_defects: Path, tmp_path: Path) -> None:
+    extract(with_defects, PARAMS, tmp_path / "all", tmp_path / "shards")
+    whole = pd.read_csv(tmp_path / "all" / "quarantine.csv")
+    parts = []
+    for shard in read_json(tmp_path / "all" / "shards.json", ""):
+        extract(with_defects, PARAMS, tmp_path / shard, tmp_path / "shards", [shard])
+        parts.append(pd.read_csv(tmp_path / shard / "quarantine.csv"))
+    together = pd.concat(parts).sort_values("file", ignore_index=True)
+    assert together.equals(whole)
+
+
+def test_a_second_extraction_decodes_nothing_and_a_changed_label_neither(
+    good_source: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(good_source, source)
+    raw = raw_from(source, tmp_path / "raw")
+    before = make_store(raw, tmp_path).store_hash
+    monkeypatch.setattr("merlb_model.dataset.extract.read_clip", lambda *_: pytest.fail("decoded again"))
+    assert make_store(raw, tmp_path).store_hash == before
+    rows = read_rows(source / "annotations.csv")
+    rows[0] |= {"Fighting": "0", "Defeated": "1"}
+    write_rows(source / "annotations.csv", rows)
+    assert make_store(raw_from(source, tmp_path / "raw"), tmp_path).store_hash != before
+
+
+def test_a_new_clip_decodes_its_shard_alone(good_source: Path, tmp_path: Path) -> None:
+    source = tmp_path / "source"
+    shutil.copytree(good_source, source)
+    make_store(raw_from(source, tmp_path / "raw"), tmp_path)
+    before = {path.name for path in (tmp_path / "shards").iterdir()}
+    write_media(source / "9_ann_x.mp4", tone_hz=900.0)
+    make_store(raw_from(source, tmp_path / "raw"), tmp_path)
+    assert len({path.name for path in (tmp_path / "shards").iterdir()} - before) == 1
+
+
+def test_an_unknown_shard_and_a_place_that_is_no_folder_are_refused(raw: Path, tmp_path: Path) -> None:
+    with pytest.raises(MerlbError, match="shard zz: not in"):
+        extract(raw, PARAMS, tmp_path / "out", None, ["zz"])
+    with pytest.raises(MerlbError, match="only clips in folders"):
+        clip_path("clips/1.mp4", raw, "s3://bucket/clips")
+
+
+def test_convert_without_decoded_shards_says_what_to_run(raw: Path, tmp_path: Path) -> None:
+    extract(raw, PARAMS, tmp_path / "extract", tmp_path / "shards")
+    shutil.rmtree(tmp_path / "shards")
+    with pytest.raises(MerlbError, match="run `merlb extract` again"):
+        convert(raw, [tmp_path / "extract"], ConvertParams(), tmp_path / "store", tmp_path / "shards")
