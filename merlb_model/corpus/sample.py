@@ -1,6 +1,6 @@
-"""The sample corpus: streamers, clips and labels that are rendered here, so that everything can be tried without anyone's data.
+"""The sample corpus: streamers, clips and labels rendered here, so that everything can be tried without anyone's data.
 
-Synthetic through and through: drawn faces, a made-up game, a synthesised voice. The labels follow the rules of ``sample_rules``.
+Synthetic through and through: drawn faces, a made-up game, a synthesised voice. The labels follow ``sample_rules``.
 """
 
 import csv
@@ -17,12 +17,12 @@ from typing import Any, Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
 from merlb_model.corpus import sample_rules, sample_voice
+from merlb_model.corpus.sample_canvas import CLIP_SECONDS, HEIGHT, WIDTH, Box, Frame
 from merlb_model.corpus.sample_face import Face, FaceStyle
 from merlb_model.corpus.sample_rules import HiddenStates
-from merlb_model.corpus.sample_screen import CLIP_SECONDS, HEIGHT, WIDTH, Screen, ScreenStyle
+from merlb_model.corpus.sample_screen import Screen, ScreenStyle
 from merlb_model.corpus.sample_voice import VoiceStyle
 from merlb_model.files import write_json
 from merlb_model.labels import TASKS, annotation_columns
@@ -58,8 +58,9 @@ class _Style:
 def render(out: Path, params: CorpusParams, workers: int = 0) -> None:
     """Render the sample corpus: the same bytes for the same ``params``, whatever the number of workers.
 
-    Leaves ``clips/<number>_<streamer>_sample.mp4``, ``annotations.csv`` (File, Streamer, Game, one-hot labels), ``webcam_boxes.json``
-    (pixels), ``truth.csv`` (hidden states of each clip) and ``truth.json`` (the best scores that the rules allow).
+    Leaves ``clips/<number>_<streamer>_sample.mp4``, ``annotations.csv`` (File, Streamer, Game, one-hot labels),
+    ``webcam_boxes.json`` (pixels), ``truth.csv`` (hidden states of each clip) and ``truth.json`` (the best scores that
+    the rules allow).
 
     Args:
         out: an empty folder; rename it when this returns, so that a kill leaves no half corpus.
@@ -108,7 +109,7 @@ def _style(streamer: int, params: CorpusParams) -> _Style:
     return _Style(face, screen, voice, str(rng.choice(_GAMES)))
 
 
-def _scaled_box(box: tuple[int, int, int, int], params: CorpusParams) -> list[int]:
+def _scaled_box(box: Box, params: CorpusParams) -> list[int]:
     """The webcam's box in pixels of the clips, which are the canvas scaled."""
     scales = (params.width / WIDTH, params.height / HEIGHT) * 2
     return [round(edge * scale) for edge, scale in zip(box, scales, strict=True)]
@@ -143,7 +144,8 @@ def _rendered(clips: list[_Clip], params: CorpusParams, out: Path, workers: int)
     workers = workers or len(os.sched_getaffinity(0))
     if workers == 1:
         for clip in clips:
-            yield _render_clip(clip, params, out)
+            _render_clip(clip, params, out)
+            yield
         return
     # Spawned, not forked: a fork would take along the threads' locks of whoever calls (TensorFlow, OpenCV).
     context = multiprocessing.get_context("spawn")
@@ -151,7 +153,8 @@ def _rendered(clips: list[_Clip], params: CorpusParams, out: Path, workers: int)
         try:
             tasks = [pool.submit(_render_clip, clip, params, out) for clip in clips]
             for task in as_completed(tasks):
-                yield task.result()
+                task.result()
+                yield
         finally:
             pool.shutdown(cancel_futures=True)
 
@@ -182,9 +185,7 @@ def _render_clip(clip: _Clip, params: CorpusParams, out: Path) -> None:
     write_clip(out / "clips" / clip.file, frames, params.fps, sound, sample_voice.SAMPLE_RATE)
 
 
-def _frames(
-    screen: Screen, face: Face, box: tuple[int, int, int, int], params: CorpusParams, count: int
-) -> Iterable[NDArray[np.uint8]]:
+def _frames(screen: Screen, face: Face, box: Box, params: CorpusParams, count: int) -> Iterable[Frame]:
     """The clip's frames: u8 (height, width, 3), RGB, the webcam over the screen."""
     x1, y1, x2, y2 = box
     for index in range(count):

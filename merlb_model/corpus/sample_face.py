@@ -5,15 +5,19 @@ from typing import Final
 
 import cv2
 import numpy as np
-from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-Frame = NDArray[np.uint8]
-Box = tuple[int, int, int, int]
-Colour = tuple[int, int, int]
+from merlb_model.corpus.sample_canvas import HEIGHT, WIDTH, Box, Colour, FloatArray, Frame, as_colour
 
 _SKINS: Final = ((240, 205, 180), (224, 184, 150), (205, 160, 124), (178, 130, 96), (150, 106, 78))
-_HAIRS: Final = ((40, 30, 24), (84, 54, 34), (150, 104, 54), (200, 170, 110), (110, 48, 34), (96, 96, 104), (70, 60, 130))
+_HAIRS: Final = (
+    (40, 30, 24),
+    (84, 54, 34),
+    (150, 104, 54),
+    (200, 170, 110),
+    (110, 48, 34),
+    (96, 96, 104),
+    (70, 60, 130),
+)
 _EYES: Final = ((60, 40, 26), (50, 80, 60), (46, 70, 110))
 _SWAYS: Final = ((0.012, 0.15), (0.035, 0.45), (0.085, 1.3))
 """Amplitude (share of the webcam's height) and rate (Hz) of the head's motion at low, neutral and high agitation."""
@@ -70,15 +74,17 @@ def _place_webcam(rng: np.random.Generator) -> Box:
     """A box of 136 to 168 pixels in one of the four corners, some pixels off the edges."""
     width, height = int(rng.integers(136, 169)), int(rng.integers(136, 169))
     margin_x, margin_y = (int(margin) for margin in rng.integers(0, 9, 2))
-    x = margin_x if rng.integers(2) else 640 - margin_x - width
-    y = margin_y if rng.integers(2) else 360 - margin_y - height
+    x = margin_x if rng.integers(2) else WIDTH - margin_x - width
+    y = margin_y if rng.integers(2) else HEIGHT - margin_y - height
     return x, y, x + width, y + height
 
 
 class Face:
     """A clip's webcam picture, drawn frame by frame."""
 
-    def __init__(self, expression: int, agitation: int, style: FaceStyle, times: FloatArray, rng: np.random.Generator) -> None:
+    def __init__(
+        self, expression: int, agitation: int, style: FaceStyle, times: FloatArray, rng: np.random.Generator
+    ) -> None:
         """Fix what the clip shows.
 
         Args:
@@ -111,7 +117,9 @@ class Face:
         size = (self._width, self._height)
         picture: Frame = self._room.copy()
         # The shoulders go on below the picture: what comes in from there is a copy of the last line.
-        moved, seen = (cv2.warpAffine(layer, turn, size, borderMode=cv2.BORDER_REPLICATE) for layer in (head, self._mask))
+        moved, seen = (
+            cv2.warpAffine(layer, turn, size, borderMode=cv2.BORDER_REPLICATE) for layer in (head, self._mask)
+        )
         cv2.copyTo(moved, cv2.threshold(seen, 127, 255, cv2.THRESH_BINARY)[1], picture)
         return picture
 
@@ -137,19 +145,21 @@ class Face:
         head: Frame = np.zeros((self._height, self._width, 3), np.uint8)
         mask: Frame = np.zeros((self._height, self._width), np.uint8)
         skin = style.skin * rng.uniform(0.94, 1.04)
-        shirt = _tone(255 - style.room)
+        shirt = as_colour(255 - style.room)
         for canvas, shirt_tone, hair_tone, skin_tone in (
-            (head, shirt, style.hair, _tone(skin)),
+            (head, shirt, style.hair, as_colour(skin)),
             (mask, 255, 255, 255),
         ):
             cv2.ellipse(canvas, self._point(0, 0.62), self._lengths(0.44, 0.24), 0, 0, 360, shirt_tone, -1)
             hair_height = style.height + (0.05 if not style.long_hair else 0.09)
-            cv2.ellipse(canvas, self._point(0, -0.04), self._lengths(style.width + 0.045, hair_height), 0, 0, 360, hair_tone, -1)
+            hair = self._lengths(style.width + 0.045, hair_height)
+            cv2.ellipse(canvas, self._point(0, -0.04), hair, 0, 0, 360, hair_tone, -1)
             cv2.ellipse(canvas, self._point(0, 0.30), self._lengths(0.11, 0.18), 0, 0, 360, skin_tone, -1)
             cv2.ellipse(canvas, self._point(0, 0), self._lengths(style.width, style.height), 0, 0, 360, skin_tone, -1)
         self._shade(head, skin)
         crown = self._point(0, -style.height - 0.02)
-        cv2.ellipse(head, crown, self._lengths(style.width * 0.92, style.height - style.fringe + 0.03), 0, 0, 360, style.hair, -1, cv2.LINE_AA)
+        fringe = self._lengths(style.width * 0.92, style.height - style.fringe + 0.03)
+        cv2.ellipse(head, crown, fringe, 0, 0, 360, style.hair, -1, cv2.LINE_AA)
         return head, mask
 
     def _lengths(self, across: float, down: float) -> tuple[int, int]:
@@ -159,7 +169,8 @@ class Face:
         """Darken rim, eye sockets and the nose's sides; lighten nose and cheeks. Detectors go by these shades."""
         style = self._style
         shade = np.zeros(head.shape[:2], np.float32)
-        cv2.ellipse(shade, self._point(0, 0), self._lengths(style.width * 0.98, style.height * 0.98), 0, 0, 360, 1.0, -1)
+        oval = self._lengths(style.width * 0.98, style.height * 0.98)
+        cv2.ellipse(shade, self._point(0, 0), oval, 0, 0, 360, 1.0, -1)
         rim = cv2.GaussianBlur(shade, (0, 0), self._height * 0.05)
         light = 0.74 + 0.32 * rim
         for x, y, across, down, change in (
@@ -178,23 +189,25 @@ class Face:
 
     def _draw_eyes(self, head: Frame, lid: float) -> None:
         style = self._style
-        size = style.eye_size
+        size, white, lash = style.eye_size, as_colour(style.skin * 0.3 + 120), as_colour(style.skin * 0.3)
         for side in (-1, 1):
             centre = self._point(side * style.eye_gap, -0.05)
             if lid > 0.6:
-                cv2.ellipse(head, centre, self._lengths(size * 1.1, size * 0.3), 0, 0, 180, _tone(style.skin * 0.35), self._length(0.022), cv2.LINE_AA)
+                lids = self._lengths(size * 1.1, size * 0.3)
+                cv2.ellipse(head, centre, lids, 0, 0, 180, lash, self._length(0.022), cv2.LINE_AA)
                 continue
-            cv2.ellipse(head, centre, self._lengths(size * 1.1, size * 0.68), 0, 0, 360, _tone(style.skin * 0.3 + 120), -1, cv2.LINE_AA)
+            cv2.ellipse(head, centre, self._lengths(size * 1.1, size * 0.68), 0, 0, 360, white, -1, cv2.LINE_AA)
             cv2.circle(head, centre, self._length(size * 0.66), style.eyes, -1, cv2.LINE_AA)
             cv2.circle(head, centre, self._length(size * 0.34), (12, 10, 10), -1, cv2.LINE_AA)
-            cv2.ellipse(head, centre, self._lengths(size * 1.15, size * 0.75), 0, 180, 360, _tone(style.skin * 0.3), self._length(0.018), cv2.LINE_AA)
+            rim = self._lengths(size * 1.15, size * 0.75)
+            cv2.ellipse(head, centre, rim, 0, 180, 360, lash, self._length(0.018), cv2.LINE_AA)
 
     def _draw_brows(self, head: Frame) -> None:
         """Inner ends down and together when negative, raised and arched when positive."""
         style, mood = self._style, self._mood
         inner = -0.145 + 0.035 * max(0.0, -mood) - 0.022 * max(0.0, mood)
         outer = -0.145 - 0.020 * max(0.0, -mood) - 0.012 * max(0.0, mood)
-        tone = _tone(np.array(style.hair) * 0.6)
+        tone = as_colour(np.array(style.hair) * 0.6)
         for side in (-1, 1):
             line = [
                 self._point(side * (style.eye_gap - 0.072), inner),
@@ -214,12 +227,9 @@ class Face:
         lower = [self._point(x * reach, 0.215 + y) for x, y in zip(across, bend + part, strict=True)]
         outline = np.array(upper + lower[::-1], np.int32)
         cv2.fillPoly(head, [outline], (52, 16, 18), cv2.LINE_AA)
-        cv2.polylines(head, [outline], True, _tone(style.skin * [0.62, 0.36, 0.36]), self._length(0.02), cv2.LINE_AA)
-
-
-def _tone(colour: FloatArray) -> Colour:
-    red, green, blue = np.clip(colour, 0, 255).astype(int).tolist()
-    return red, green, blue
+        cv2.polylines(
+            head, [outline], True, as_colour(style.skin * [0.62, 0.36, 0.36]), self._length(0.02), cv2.LINE_AA
+        )
 
 
 def _head_motion(agitation: int, times: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -231,7 +241,7 @@ def _head_motion(agitation: int, times: FloatArray, rng: np.random.Generator) ->
     waves = 0.75 * waves + 0.25 * np.sin(4.3 * np.pi * rates[1] * times[:, None] + phases[1])
     reach = amplitude * np.array([1.0, 0.6, 70.0, 0.4]) * rng.uniform(0.85, 1.15)
     rest = np.array([rng.uniform(-0.05, 0.05), rng.uniform(-0.02, 0.03), rng.uniform(-4, 4), rng.uniform(0.92, 1.04)])
-    return rest + reach * waves
+    return np.asarray(rest + reach * waves)
 
 
 def _blinks(agitation: int, times: FloatArray, rng: np.random.Generator) -> FloatArray:
@@ -242,7 +252,11 @@ def _blinks(agitation: int, times: FloatArray, rng: np.random.Generator) -> Floa
 
 
 def _mouth_motion(agitation: int, times: FloatArray, rng: np.random.Generator) -> FloatArray:
-    """How far the mouth is open, 0 to 1: f64 (n,). Not the voice's own syllables: they would tell its energy to the eye."""
+    """How far the mouth is open, 0 to 1: f64 (n,).
+
+    Not by the voice's syllables: they would tell its energy to the eye, and the face alone would know more than the
+    rules say.
+    """
     rate = _TALKS[agitation] * rng.uniform(0.85, 1.15)
     speech = np.sin(2 * np.pi * rate * times + rng.uniform(0, 2 * np.pi)) + 0.4 * np.sin(3.7 * rate * times)
     return np.clip(speech, 0, 1)

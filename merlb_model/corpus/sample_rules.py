@@ -1,4 +1,4 @@
-"""The sample's rules: hidden states, the labels that follow from them, and the best score that each view of a clip can reach."""
+"""The sample's rules: hidden states, the labels that follow from them, and the best score that each view can reach."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -9,9 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.optimize import linprog
 
+from merlb_model.corpus.sample_canvas import FloatArray
 from merlb_model.labels import TASKS
-
-FloatArray = NDArray[np.float64]
 
 EXPRESSIONS: Final = ("negative", "neutral", "positive")
 CONTOURS: Final = ("falling", "flat", "rising")
@@ -94,8 +93,8 @@ class HiddenStates:
 def deal_states(streamers: int, clips_each: int, label_noise: float, rng: np.random.Generator) -> list[HiddenStates]:
     """Draw the hidden states and labels of the whole corpus, streamer by streamer.
 
-    Moods, energies and events are dealt like cards, each pack on its own: every share is met to the clip over the corpus and
-    nearly so for each streamer, and nothing of one task tells of another.
+    Moods, energies and events are dealt like cards, each pack on its own: every share is met to the clip over the
+    corpus and nearly so for each streamer, and nothing of one task tells of another.
 
     Args:
         streamers: how many.
@@ -132,16 +131,16 @@ def deal_states(streamers: int, clips_each: int, label_noise: float, rng: np.ran
 
 
 def _deal(shares: FloatArray, streamers: int, clips_each: int, rng: np.random.Generator) -> NDArray[np.int64]:
-    """Cell of each clip, i64 (streamers * clips_each,): the ordered pack is dealt round the table, each hand is shuffled."""
+    """Cell of each clip, i64 (streamers * clips_each,): the ordered pack is dealt round, then each hand is shuffled."""
     pack = np.repeat(np.arange(shares.size), _quotas(shares, streamers * clips_each))
     hands = pack.reshape(clips_each, streamers).T[rng.permutation(streamers)]
-    return rng.permuted(hands, axis=1).ravel()
+    return np.asarray(rng.permuted(hands, axis=1).ravel())
 
 
 def _quotas(shares: FloatArray, total: int) -> NDArray[np.int64]:
     """Whole numbers nearest to ``shares * total`` that add up to ``total`` (largest remainders)."""
     exact = shares / shares.sum() * total
-    quotas = np.floor(exact).astype(np.int64)
+    quotas: NDArray[np.int64] = np.floor(exact).astype(np.int64)
     remainders = np.argsort(quotas - exact, kind="stable")
     quotas[remainders[: total - quotas.sum()]] += 1
     return quotas
@@ -188,7 +187,7 @@ def score_table(joint: FloatArray, table: NDArray[np.int64]) -> Score:
     return Score(float(np.mean(2 * hits / (joint.sum(axis=0) + answered))), float(hits.sum()))
 
 
-def best_score(joint: FloatArray, allowed: Callable[[NDArray[np.int64]], bool] = lambda table: True) -> Score:
+def best_score(joint: FloatArray, allowed: Callable[[NDArray[np.int64]], bool] | None = None) -> Score:
     """The best macro-F1 and, on its own, the best accuracy over all decision tables that are ``allowed``.
 
     All classes ** cells tables are listed (so few cells only) and tried best first.
@@ -201,16 +200,17 @@ def best_score(joint: FloatArray, allowed: Callable[[NDArray[np.int64]], bool] =
 
 
 def _first_allowed(
-    tables: NDArray[np.int64], scores: FloatArray, allowed: Callable[[NDArray[np.int64]], bool]
+    tables: NDArray[np.int64], scores: FloatArray, allowed: Callable[[NDArray[np.int64]], bool] | None
 ) -> float:
     best_first: Iterator[int] = (int(index) for index in np.argsort(-scores, kind="stable"))
-    return next(float(scores[index]) for index in best_first if allowed(tables[index]))
+    return next(float(scores[index]) for index in best_first if allowed is None or allowed(tables[index]))
 
 
 def is_additive(table: NDArray[np.int64], rows: int, columns: int, classes: int) -> bool:
     """Whether some scores a[row, class] + b[column, class] are largest, alone, at each cell's class of ``table``.
 
-    A linear feasibility problem: for each cell and each other class, the table's class leads by 1 or more (scores can be scaled).
+    A linear feasibility problem: for each cell and each other class, the table's class leads by 1 or more (scores can
+    be scaled).
 
     Args:
         table: class of each cell, i64 (rows * columns,), row by row.
@@ -230,8 +230,9 @@ def is_additive(table: NDArray[np.int64], rows: int, columns: int, classes: int)
 def ceilings(label_noise: float) -> dict[str, Any]:
     """The content of ``truth.json``: for each task the best macro-F1 and accuracy that each view of a clip can reach.
 
-    Expected values under the rules and the label noise, over all deterministic decision tables; a view that holds nothing of a
-    task gives one answer to every clip. ``additive`` adds one score a modality and class, as averaged logits do.
+    Expected values under the rules and the label noise, over all deterministic decision tables; a view that holds
+    nothing of a task gives one answer to every clip. ``additive`` adds one score a modality and class, as averaged
+    logits do.
     """
     mood = joint_distribution(MOOD_SHARES, VALENCE_RULE, 3, label_noise)
     energy = joint_distribution(energy_shares(), AROUSAL_RULE, 3, label_noise)
@@ -265,7 +266,7 @@ def _face_and_voice(joint: FloatArray) -> dict[str, Score]:
 
 
 def _screen_alone(joint: FloatArray) -> dict[str, Score]:
-    """Views of the event, whose hidden cells are the events: with little noise the rule's own table is best (a test lists all)."""
+    """Views of the event, whose hidden cells are the events: with little noise the rule's own table is the best."""
     constant = best_score(joint.sum(axis=0, keepdims=True))
     shown = score_table(joint, np.arange(len(joint)))
     return {"face": constant, "screen": shown, "audio": constant, "additive": shown, "whole": shown}

@@ -1,8 +1,9 @@
 """The sample's game: a drawn, fictitious one. The event is told by what happens over time and by nothing else.
 
-Every clip shows the same things: a hero, a foe, a ring, a spark, a troop, a tower, an inventory with a cursor. All idle, but for
-those that act the clip's event out. Each thing is half lighter and half darker than the ground by the same amount, so that
-averages over large patches do not see it; events come in pairs that differ in direction or path alone.
+Every clip shows the same things: a hero, a foe, a ring, a spark, a troop, a tower, an inventory with a cursor. All
+idle, but for those that act the clip's event out. Each thing is half lighter and half darker than the ground by the
+same amount, so that averages over large patches do not see it; events come in pairs that differ in direction or path
+alone.
 """
 
 from collections.abc import Callable
@@ -13,14 +14,7 @@ import cv2
 import numpy as np
 from numpy.typing import NDArray
 
-FloatArray = NDArray[np.float64]
-Frame = NDArray[np.uint8]
-Box = tuple[int, int, int, int]
-Colour = tuple[int, int, int]
-
-WIDTH: Final = 640
-HEIGHT: Final = 360
-CLIP_SECONDS: Final = 5.0
+from merlb_model.corpus.sample_canvas import CLIP_SECONDS, HEIGHT, WIDTH, Box, Colour, FloatArray, Frame, as_colour
 
 _HERO_RADIUS: Final = 38
 _FOE_RADIUS: Final = 44
@@ -39,7 +33,10 @@ _APPROACH: Final = 130
 
 @dataclass(frozen=True)
 class Layout:
-    """Where things stand in a clip, in pixels of the 640 x 360 canvas. The webcam's half holds troop, tower and inventory; the other the arena."""
+    """Where things stand in a clip, in pixels of the canvas.
+
+    The half with the webcam also holds the troop, the tower and the inventory; the other one is the arena.
+    """
 
     arena: Box
     tower_x: int
@@ -76,7 +73,9 @@ class Palette:
 class Screen:
     """A clip's screen, without the webcam: drawn frame by frame."""
 
-    def __init__(self, event: str, style: "ScreenStyle", webcam: Box, times: FloatArray, rng: np.random.Generator) -> None:
+    def __init__(
+        self, event: str, style: "ScreenStyle", webcam: Box, times: FloatArray, rng: np.random.Generator
+    ) -> None:
         """Lay the clip out.
 
         Args:
@@ -90,10 +89,10 @@ class Screen:
         self._layout = layout
         self._palette = _mix_palette(style, rng)
         self._tracks = _idle(layout, times, rng)
-        _ACTS[event](self._tracks, layout, times, rng)
+        _ACTS[event](_Stage(self._tracks, layout, times, rng))
         self._background = _paint_background(self._palette, rng)
         self._clouds = rng.uniform([0, 0, 30, -12, -8], [WIDTH, HEIGHT, 60, 12, 8], (3, 5))
-        self._cloud_tones = [_tone(self._palette.ground + shift) for shift in rng.uniform(-14, 14, 3)]
+        self._cloud_tones = [as_colour(self._palette.ground + shift) for shift in rng.uniform(-14, 14, 3)]
         self._times = times
 
     def draw(self, index: int) -> Frame:
@@ -184,13 +183,8 @@ def _mix_palette(style: ScreenStyle, rng: np.random.Generator) -> Palette:
     tones = []
     for _ in range(7):
         step = style.contrast + 14 * np.cos(np.radians(rng.uniform(0, 360) + np.array([0.0, 120.0, 240.0])))
-        tones.append((_tone(ground + step), _tone(ground - step)))
+        tones.append((as_colour(ground + step), as_colour(ground - step)))
     return Palette(ground=ground, tones=tuple(tones))
-
-
-def _tone(colour: FloatArray) -> Colour:
-    red, green, blue = np.clip(colour, 0, 255).astype(int).tolist()
-    return red, green, blue
 
 
 def _paint_background(palette: Palette, rng: np.random.Generator) -> Frame:
@@ -201,7 +195,7 @@ def _paint_background(palette: Palette, rng: np.random.Generator) -> Frame:
     for _ in range(rng.integers(3, 7)):
         x, y = int(rng.uniform(0, WIDTH)), int(rng.uniform(0, HEIGHT))
         width, height = (int(side) for side in rng.uniform(20, 110, 2))
-        tone = _tone(palette.ground + rng.uniform(-18, 18))
+        tone = as_colour(palette.ground + rng.uniform(-18, 18))
         if rng.integers(2):
             cv2.ellipse(canvas, (x, y), (width, height), float(rng.uniform(0, 180)), 0, 360, tone, -1)
         else:
@@ -280,15 +274,26 @@ def _drift(times: FloatArray, distance: float, rng: np.random.Generator) -> Floa
     return np.outer(times / CLIP_SECONDS - 0.5, distance * np.array([np.cos(angle), 0.3 * np.sin(angle)]))
 
 
-def _progress(times: FloatArray, rng: np.random.Generator) -> FloatArray:
+@dataclass
+class _Stage:
+    """What an act works on: it overwrites the tracks of those who play in it."""
+
+    tracks: Tracks
+    layout: Layout
+    times: FloatArray
+    rng: np.random.Generator
+
+
+def _progress(stage: _Stage) -> FloatArray:
     """From 0 to 1 between a random early and a random late moment: f64 (n,)."""
-    start, end = rng.uniform(0.2, 0.9), rng.uniform(4.0, 4.8)
-    return np.clip((times - start) / (end - start), 0, 1)
+    start, end = stage.rng.uniform(0.2, 0.9), stage.rng.uniform(4.0, 4.8)
+    return np.clip((stage.times - start) / (end - start), 0, 1)
 
 
-def _route(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.Generator) -> None:
+def _route(stage: _Stage) -> None:
     """The hero goes straight and far."""
-    left, top, right, bottom = layout.arena
+    rng = stage.rng
+    left, top, right, bottom = stage.layout.arena
     ends = np.array(
         [
             [rng.uniform(left + 45, left + 110), rng.uniform(top + 45, bottom - 45)],
@@ -296,12 +301,13 @@ def _route(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.Gen
         ]
     )
     start, end = ends[rng.permutation(2)]
-    tracks.hero = start + np.outer(_progress(times, rng), end - start)
+    stage.tracks.hero = start + np.outer(_progress(stage), end - start)
 
 
-def _explore(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.Generator) -> None:
+def _explore(stage: _Stage) -> None:
     """The hero wanders: legs to and fro, with pauses."""
-    left, top, right, bottom = layout.arena
+    rng = stage.rng
+    left, top, right, bottom = stage.layout.arena
     x = rng.uniform(left + 160, right - 160)
     heading = rng.choice([-1, 1])
     moments, places = [0.0], [np.array([x, rng.uniform(top + 45, bottom - 45)])]
@@ -310,21 +316,21 @@ def _explore(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.G
         x = float(np.clip(x + heading * reach, left + 45, right - 45))
         heading = -heading if rng.random() < 0.85 or not left + 150 < x < right - 150 else heading
         place = np.array([x, rng.uniform(top + 45, bottom - 45)])
-        arrival = moments[-1] + np.linalg.norm(place - places[-1]) / rng.uniform(170, 240)
+        arrival = moments[-1] + float(np.linalg.norm(place - places[-1])) / rng.uniform(170, 240)
         moments += [arrival, arrival + rng.uniform(0.15, 0.4)]
         places += [place, place]
     path = np.array(places)
-    tracks.hero = np.stack([np.interp(times, moments, path[:, axis]) for axis in (0, 1)], axis=1)
+    stage.tracks.hero = np.stack([np.interp(stage.times, moments, path[:, axis]) for axis in (0, 1)], axis=1)
 
 
-def _respawn(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.Generator) -> None:
+def _respawn(stage: _Stage) -> None:
     """The hero grows out of nothing while the ring closes in."""
-    _fade(tracks, _progress(times, rng))
+    _fade(stage.tracks, _progress(stage))
 
 
-def _fall(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.Generator) -> None:
+def _fall(stage: _Stage) -> None:
     """The reverse: the hero shrinks away while the ring opens."""
-    _fade(tracks, 1 - _progress(times, rng))
+    _fade(stage.tracks, 1 - _progress(stage))
 
 
 def _fade(tracks: Tracks, alive: FloatArray) -> None:
@@ -334,49 +340,53 @@ def _fade(tracks: Tracks, alive: FloatArray) -> None:
     tracks.ring_radius = wide - (wide - narrow) * alive
 
 
-def _punch(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.Generator) -> None:
+def _punch(stage: _Stage) -> None:
     """The troop comes up to the tower, which is worn down."""
-    _siege(tracks, layout, _progress(times, rng), times, rng)
+    _siege(stage, _progress(stage))
 
 
-def _defend(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.Generator) -> None:
+def _defend(stage: _Stage) -> None:
     """The reverse: the tower is built up again and the troop driven off."""
-    _siege(tracks, layout, 1 - _progress(times, rng), times, rng)
+    _siege(stage, 1 - _progress(stage))
 
 
-def _siege(tracks: Tracks, layout: Layout, fallen: FloatArray, times: FloatArray, rng: np.random.Generator) -> None:
+def _siege(stage: _Stage, fallen: FloatArray) -> None:
+    rng = stage.rng
     low, high = _TOWER_HEIGHTS
     distance = _APPROACH * np.clip(1 - 2 * fallen, 0, 1)
-    strike = 8 * np.abs(np.sin(2 * np.pi * rng.uniform(0.7, 1.1) * times)) * (distance == 0)
-    tracks.tower = high - (high - low) * fallen
-    tracks.troop[:, 0] = layout.tower_x + layout.troop_side * (_TOWER_WIDTH / 2 + _TROOPER + distance + strike)
+    strike = 8 * np.abs(np.sin(2 * np.pi * rng.uniform(0.7, 1.1) * stage.times)) * (distance == 0)
+    stage.tracks.tower = high - (high - low) * fallen
+    away = _TOWER_WIDTH / 2 + _TROOPER + distance + strike
+    stage.tracks.troop[:, 0] = stage.layout.tower_x + stage.layout.troop_side * away
 
 
-def _fight(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.Generator) -> None:
+def _fight(stage: _Stage) -> None:
     """Hero and foe dash at each other again and again; sparks fly where they meet."""
-    left, top, right, bottom = layout.arena
-    middle = rng.uniform([left + 170, top + 60], [right - 170, bottom - 60]) + _drift(times, 60, rng)
+    rng = stage.rng
+    left, top, right, bottom = stage.layout.arena
+    middle = rng.uniform([left + 170, top + 60], [right - 170, bottom - 60]) + _drift(stage.times, 60, rng)
     turn = rng.uniform(-0.35, 0.35) + np.pi * rng.integers(2)
     axis = np.array([np.cos(turn), np.sin(turn)])
-    swing = 0.5 + 0.5 * np.cos(2 * np.pi * rng.uniform(0.75, 1.15) * times + rng.uniform(0, 2 * np.pi))
+    swing = 0.5 + 0.5 * np.cos(2 * np.pi * rng.uniform(0.75, 1.15) * stage.times + rng.uniform(0, 2 * np.pi))
     apart = np.outer(32 + rng.uniform(75, 100) * swing, axis)
-    tracks.hero, tracks.foe = middle + apart, middle - apart
-    tracks.hero_scale = np.full(len(times), rng.uniform(0.8, 1.0))
-    tracks.spark = middle
-    tracks.spark_size = 36 * np.clip(1 - 2 * swing, 0, 1)
+    stage.tracks.hero, stage.tracks.foe = middle + apart, middle - apart
+    stage.tracks.hero_scale = np.full(len(stage.times), rng.uniform(0.8, 1.0))
+    stage.tracks.spark = middle
+    stage.tracks.spark_size = 36 * np.clip(1 - 2 * swing, 0, 1)
 
 
-def _procure(tracks: Tracks, layout: Layout, times: FloatArray, rng: np.random.Generator) -> None:
+def _procure(stage: _Stage) -> None:
     """The cursor hops over the cells, items drop in."""
+    rng = stage.rng
     cells = _ROWS * _COLUMNS
     hops = np.cumsum(rng.uniform(0.4, 0.65, 16)) - rng.uniform(0, 0.5)
-    steps = np.searchsorted(hops, times, side="right")
+    steps = np.searchsorted(hops, stage.times, side="right")
     stays = np.cumsum(rng.integers(1, cells, 17)) % cells
-    tracks.cursor = stays[steps]
-    tracks.items = np.minimum(cells, rng.integers(0, 2) + steps // 2)
+    stage.tracks.cursor = stays[steps]
+    stage.tracks.items = np.minimum(cells, rng.integers(0, 2) + steps // 2)
 
 
-_ACTS: Final[dict[str, Callable[[Tracks, Layout, FloatArray, np.random.Generator], None]]] = {
+_ACTS: Final[dict[str, Callable[[_Stage], None]]] = {
     "routing": _route,
     "procurement": _procure,
     "respawning": _respawn,

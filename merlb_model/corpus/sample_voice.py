@@ -1,4 +1,4 @@
-"""The sample's sound: a synthesised voice whose contour and energy can be read without knowing its pitch, over a low game sound."""
+"""The sample's sound: a voice whose contour and energy can be read without knowing its pitch, over a low game sound."""
 
 from dataclasses import dataclass
 from typing import Final
@@ -7,10 +7,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy.signal import lfilter
 
-FloatArray = NDArray[np.float64]
+from merlb_model.corpus.sample_canvas import CLIP_SECONDS, FloatArray
 
 SAMPLE_RATE: Final = 44_100
-CLIP_SAMPLES: Final = 5 * SAMPLE_RATE
+CLIP_SAMPLES: Final = round(CLIP_SECONDS * SAMPLE_RATE)
 
 _GLIDE_SEMITONES: Final = 6.0
 """A falling syllable goes from this far above the phrase's line to this far below, a rising one the other way."""
@@ -88,14 +88,13 @@ def synthesise(contour: int, energy: int, style: VoiceStyle, rng: np.random.Gene
 
 def _syllables(delivery: _Delivery, rng: np.random.Generator) -> list[tuple[float, float, float]]:
     """Start and length in seconds of each syllable, and where it stands in its phrase: -1 (first) to 1 (last)."""
-    clip_seconds = CLIP_SAMPLES / SAMPLE_RATE
     plan: list[tuple[float, float, float]] = []
     now = rng.uniform(0.02, 0.3)
-    while now < clip_seconds - 0.1:
+    while now < CLIP_SECONDS - 0.1:
         count = int(rng.integers(delivery.syllables[0], delivery.syllables[1] + 1))
         for line in np.linspace(-1, 1, count) if count > 1 else [0.0]:
             seconds = float(rng.uniform(*delivery.syllable_seconds))
-            if now < clip_seconds - 0.1:
+            if now < CLIP_SECONDS - 0.1:
                 plan.append((now, seconds, float(line)))
             now += seconds + delivery.gap_seconds * rng.uniform(0.7, 1.3)
         now += rng.uniform(*delivery.pause_seconds)
@@ -117,7 +116,7 @@ def _syllable(direction: int, seconds: float, line: float, style: VoiceStyle, rn
     sound /= np.sqrt(np.mean(sound**2)) + 1e-9
     # As long a rise as a fall: the envelope must not tell one end of a syllable from the other.
     ramp = np.minimum(1.0, np.minimum(1 + along, 1 - along) / 0.3)
-    return sound * np.sin(np.pi / 2 * ramp) ** 2
+    return np.asarray(sound * np.sin(np.pi / 2 * ramp) ** 2)
 
 
 def _glottal_flow_change(phase: FloatArray) -> FloatArray:

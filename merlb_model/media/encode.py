@@ -34,7 +34,8 @@ def write_clip(
         sample_rate: of the audio, Hz.
 
     Raises:
-        ValueError: no frame, a frame that is not u8 RGB of even size or unlike the first one, or audio that is not i16 mono.
+        ValueError: no frame, a frame that is not u8 RGB of even size or unlike the first one, or audio that is not i16
+            mono.
     """
     if audio.dtype != np.int16 or audio.ndim != 1:
         raise ValueError(f"audio: expected i16 (samples,), received {audio.dtype} {audio.shape}")
