@@ -1,12 +1,10 @@
 from pathlib import Path
 
-import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from merlb_model.dataset.store import SHAPES
 from merlb_model.serving.scorer import Scorer
-from tests.unit.serving.tiny_model import write_tiny_model
+from tests.unit.serving.tiny_model import make_windows, write_tiny_model
 
 
 @pytest.fixture(scope="session")
@@ -21,17 +19,6 @@ def serving_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def scorer(serving_root: Path) -> Scorer:
     return Scorer.load(serving_root / "3")
-
-
-def make_windows(count: int, seed: int = 0) -> dict[str, NDArray]:
-    """``count`` windows of noise whose level differs by window and step."""
-    random = np.random.default_rng(seed)
-    level = random.random((count, 20))
-    return {
-        "face": (random.random((count, *SHAPES["face"])) * level[:, :, None, None, None] * 255).astype(np.uint8),
-        "screen": (random.random((count, *SHAPES["screen"])) * level[:, ::-1, None, None, None] * 255).astype(np.uint8),
-        "audio": (random.uniform(-1, 1, (count, *SHAPES["audio"])) * level[:, :, None] * 32767).astype(np.int16),
-    }
 
 
 @pytest.fixture(scope="session")

@@ -185,7 +185,7 @@ def test_a_url_is_scored_like_the_file(scorer, tmp_path):
     handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
     handler.func.log_message = lambda *args: None
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
-        threading.Thread(target=web.serve_forever, daemon=True).start()
+        threading.Thread(target=web.serve_forever, args=(0.02,), daemon=True).start()
         try:
             scores = list(score_stream(f"http://127.0.0.1:{web.server_port}/clip.mp4", scorer, BOX))
         finally:

@@ -1,9 +1,13 @@
-"""A SavedModel with the four signatures of the real one and nothing to train: means of pixels and levels, weighed."""
+"""For tests of serving: windows of noise, and a SavedModel of the real one's signatures with nothing to train."""
 
 import importlib
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from merlb_model.dataset.store import SHAPES
 from merlb_model.files import write_json
 from merlb_model.labels import TASKS
 
@@ -86,3 +90,14 @@ def write_tiny_model(folder: Path) -> Path:
     tf.saved_model.save(tiny, str(folder), signatures=signatures)
     write_json(folder / "merlb.json", INFO)
     return folder
+
+
+def make_windows(count: int, seed: int = 0) -> dict[str, NDArray]:
+    """``count`` windows of noise whose level differs by window and step."""
+    random = np.random.default_rng(seed)
+    level = random.random((count, 20))
+    return {
+        "face": (random.random((count, *SHAPES["face"])) * level[:, :, None, None, None] * 255).astype(np.uint8),
+        "screen": (random.random((count, *SHAPES["screen"])) * level[:, ::-1, None, None, None] * 255).astype(np.uint8),
+        "audio": (random.uniform(-1, 1, (count, *SHAPES["audio"])) * level[:, :, None] * 32767).astype(np.int16),
+    }
