@@ -7,7 +7,7 @@ MLFLOW_PORT ?= 5000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 
-.PHONY: help run test test-all lint mlflow serve live pipeline-compile pipeline-run pipeline-submit bench lock wheel clean core dev packages
+.PHONY: help run test test-slow test-all lint mlflow serve live pipeline-compile pipeline-run pipeline-submit bench lock wheel clean core dev packages
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-18s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,8 +18,10 @@ run: core  ## the whole pipeline on the sample corpus; runs what has changed and
 test: dev packages  ## the tests
 	@python -m pytest -m "not slow"
 
-test-all: dev packages  ## the tests, the slow ones too
-	@python -m pytest
+test-slow: dev packages  ## the slow tests alone
+	@python -m pytest -m slow
+
+test-all: test test-slow  ## the tests, the slow ones too
 
 lint: dev  ## ruff and mypy
 	@ruff check .

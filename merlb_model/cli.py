@@ -83,7 +83,7 @@ def _options(
 
 @app.command()
 def ingest(context: typer.Context) -> None:
-    """Bring the corpus in: rendered sample or a folder, into data/raw."""
+    """Bring the clips in, rendered or from a folder."""
     from merlb_model.corpus.ingest import ingest as stage
 
     here = _here(context)
@@ -95,7 +95,7 @@ def extract(
     context: typer.Context,
     shard: Annotated[list[str] | None, typer.Option(help="Only this shard; may be given again.")] = None,
 ) -> None:
-    """Decode the clips, shard by shard; quarantine what cannot be used."""
+    """Decode the clips; quarantine what is unusable."""
     from merlb_model.dataset.extract import extract as stage
 
     here = _here(context)
@@ -111,7 +111,7 @@ def _say_quarantined(path: Path) -> None:
 
 @app.command()
 def convert(context: typer.Context) -> None:
-    """Join decoded clips and labels into the clip store of .npy arrays."""
+    """Join clips and labels into the .npy clip store."""
     from merlb_model.dataset.convert import convert as stage
 
     here = _here(context)
@@ -120,7 +120,7 @@ def convert(context: typer.Context) -> None:
 
 @app.command()
 def split(context: typer.Context) -> None:
-    """Part the clips into train, validation and test, by streamer."""
+    """Part the clips by streamer."""
     from merlb_model.dataset.split import split as stage
 
     here = _here(context)
@@ -129,7 +129,7 @@ def split(context: typer.Context) -> None:
 
 @app.command()
 def validate(context: typer.Context) -> None:
-    """Check the store and the splits; a broken hard rule stops the run."""
+    """Check the store; a broken hard rule stops the run."""
     from merlb_model.dataset.validate import validate as stage
 
     here = _here(context)
@@ -139,7 +139,7 @@ def validate(context: typer.Context) -> None:
 
 @app.command()
 def oversample(context: typer.Context) -> None:
-    """Choose which training rows are repeated, to balance the classes."""
+    """Choose which training rows are repeated."""
     from merlb_model.dataset.oversample import oversample as stage
 
     here = _here(context)
@@ -159,7 +159,7 @@ def train(context: typer.Context) -> None:
 
 @app.command()
 def evaluate(context: typer.Context) -> None:
-    """Score the model: F1, UAR, intervals, calibration, figures."""
+    """Score the model: F1, UAR, calibration, figures."""
     from merlb_model.evaluation.evaluate import evaluate as stage
     from merlb_model.tracking import default_uri
 
@@ -169,7 +169,7 @@ def evaluate(context: typer.Context) -> None:
 
 @app.command()
 def export(context: typer.Context) -> None:
-    """Write the calibrated SavedModel and its card; register it."""
+    """Write and register the calibrated SavedModel."""
     from merlb_model.serving.export import export as stage
     from merlb_model.tracking import default_uri
 
@@ -179,7 +179,7 @@ def export(context: typer.Context) -> None:
 
 @app.command()
 def promote(context: typer.Context) -> None:
-    """Put the export into models/serving/<n>, where `merlb serve` finds it."""
+    """Put the export into models/serving/<n>."""
     from merlb_model.serving.export import promote as put
 
     here = _here(context)
@@ -241,7 +241,7 @@ def live(
     json: Annotated[bool, typer.Option("--json", help="One JSON object a line.")] = False,
     model: ModelOption = None,
 ) -> None:
-    """Print valence, arousal and event every second of a stream, and what was absent."""
+    """Score a recording or stream, a line a second."""
     from merlb_model.serving.live import box_for, print_stream
     from merlb_model.serving.scorer import Scorer, find_model
 
@@ -258,7 +258,7 @@ def serve(
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8080,
     model: ModelOption = None,
 ) -> None:
-    """Answer the Open Inference Protocol v2 with the newest promoted model."""
+    """Serve the newest promoted model over HTTP."""
     from merlb_model.serving.server import serve as run_server
 
     run_server(model or _here(context).serving, host, port)
@@ -266,7 +266,7 @@ def serve(
 
 @app.command()
 def run(context: typer.Context) -> None:
-    """Run what has changed of the whole pipeline by `dvc repro`, then show the results."""
+    """Run what has changed of the pipeline."""
     from merlb_model.workflow import reproduce
 
     here = _here(context)
@@ -278,7 +278,7 @@ def run(context: typer.Context) -> None:
 
 @app.command()
 def results(context: typer.Context) -> None:
-    """Show the F1 table of the last run and what to do next."""
+    """Show the F1 table and what to do next."""
     _results(_here(context))
 
 
@@ -297,7 +297,7 @@ def _results(here: Workspace) -> None:
 
 @app.command()
 def doctor(context: typer.Context) -> None:
-    """Say what is missing on this machine, and how to mend it."""
+    """Say what is missing on this machine."""
     from merlb_model.doctor import examine
 
     findings = examine(_here(context).root)
