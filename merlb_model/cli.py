@@ -24,7 +24,6 @@ app = typer.Typer(
 )
 
 
-
 @dataclass(frozen=True)
 class Workspace:
     """Where a pipeline's files lie, below one folder."""
@@ -72,10 +71,14 @@ def _show_version(wanted: bool) -> None:
 @app.callback()
 def _options(
     context: typer.Context,
-    workspace: Annotated[Path, typer.Option("--workspace", "-w", help="The folder with data/, models/, reports/.")] = Path(),
+    workspace: Annotated[
+        Path, typer.Option("--workspace", "-w", help="The folder with data/, models/, reports/.")
+    ] = Path(),
     params: Annotated[Path | None, typer.Option(help="Parameters  [default: params.yaml in the workspace]")] = None,
     debug: Annotated[bool, typer.Option("--debug", help="Show the trace of an error.")] = False,
-    version: Annotated[bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")] = False,
+    version: Annotated[
+        bool, typer.Option("--version", callback=_show_version, is_eager=True, help="Show the version.")
+    ] = False,
 ) -> None:
     del debug, version  # --debug is read in `main`, where errors arrive
     context.obj = Workspace(workspace, params or workspace / "params.yaml")
@@ -188,7 +191,9 @@ def promote(context: typer.Context) -> None:
 
 ModelOption = Annotated[
     Path | None,
-    typer.Option("--model", help="A SavedModel or a folder of versions  [default: newest of models/serving, else models/export]"),
+    typer.Option(
+        "--model", help="A SavedModel or a folder of versions  [default: newest of models/serving, else models/export]"
+    ),
 ]
 BoxOption = Annotated[str | None, typer.Option(help="The webcam's box in pixels: x1,y1,x2,y2  [default: looked for]")]
 
@@ -254,7 +259,9 @@ def live(
 @app.command()
 def serve(
     context: typer.Context,
-    host: Annotated[str, typer.Option(help="The address to listen on; the default is reached from this machine only.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="The address to listen on; the default is reached from this machine only.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 8080,
     model: ModelOption = None,
 ) -> None:

@@ -60,7 +60,11 @@ def _packages() -> Iterator[Finding]:
     for module, purpose in _PACKAGES.items():
         found = importlib.util.find_spec(module) is not None
         version = _version(module) if found else ""
-        yield _finding(found, f"{module} {version}".strip(), f"needed for {purpose}: run `make run` once, or pip install merlb[core,tensorflow]")
+        yield _finding(
+            found,
+            f"{module} {version}".strip(),
+            f"needed for {purpose}: run `make run` once, or pip install merlb[core,tensorflow]",
+        )
 
 
 def _version(module: str) -> str:

@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -79,4 +78,4 @@ def copy_file(source: Path, target: Path) -> None:
     """Copy the content alone: the copy is ours to write, whatever the source's mode."""
     target.parent.mkdir(parents=True, exist_ok=True)
     shutil.copyfile(source, target)
-    os.chmod(target, 0o644)
+    target.chmod(0o644)

@@ -165,7 +165,9 @@ def load_params(path: Path) -> Params:
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise MerlbError(f"{path} is missing: run merlb in the project's folder, or name a file with --params") from None
+        raise MerlbError(
+            f"{path} is missing: run merlb in the project's folder, or name a file with --params"
+        ) from None
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise MerlbError(f"{path} is not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(content, dict):

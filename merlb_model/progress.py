@@ -2,7 +2,7 @@
 
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sized
 from typing import TypeVar
 
 from tqdm import tqdm
@@ -20,7 +20,7 @@ def track(items: Iterable[T], label: str, total: int | None = None, unit: str = 
         total: how many there are, where ``items`` has no length.
         unit: what one item is.
     """
-    if total is None and hasattr(items, "__len__"):
+    if total is None and isinstance(items, Sized):
         total = len(items)
     if sys.stderr.isatty():
         yield from tqdm(items, desc=f"  {label}", total=total, unit=unit, dynamic_ncols=True)

@@ -29,7 +29,9 @@ def write_media(
     rate = 44_100
     sound_seconds = seconds if audio_seconds is None else audio_seconds
     with av.open(str(path), "w") as container:
-        pictures = container.add_stream("libx264", rate=fps, options={"crf": "1", "preset": "ultrafast"}) if video else None
+        pictures = (
+            container.add_stream("libx264", rate=fps, options={"crf": "1", "preset": "ultrafast"}) if video else None
+        )
         sound = container.add_stream("aac", rate=rate, layout="mono") if audio else None
         if pictures is not None:
             pictures.width, pictures.height, pictures.pix_fmt = width, height, "yuv420p"

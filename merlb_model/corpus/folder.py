@@ -35,7 +35,9 @@ def gather(source: Path, out: Path) -> None:
     for clip in track(clips, "copy clips"):
         copy_file(clip, out / "clips" / clip.name)
     write_rows(out / "annotations.csv", rows)
-    write_json(out / "webcam_boxes.json", {name: list(box) for name, box in read_boxes(source / "webcam_boxes.json").items()})
+    write_json(
+        out / "webcam_boxes.json", {name: list(box) for name, box in read_boxes(source / "webcam_boxes.json").items()}
+    )
 
 
 def _clips(source: Path) -> list[Path]:

@@ -35,12 +35,13 @@ def convert(raw: Path, extracted: Sequence[Path], params: ConvertParams, out: Pa
     folders = _shard_folders(extracted, cache)
     annotations, rejected = read_annotations(raw / "annotations.csv")
     labels = {annotation.file: annotation for annotation in annotations}
-    reasons = Counter(rejection.reason for rejection in rejected)
+    reasons: Counter[str] = Counter(rejection.reason for rejection in rejected)
     places: dict[str, tuple[Path, int, dict[str, Any]]] = {}
     for folder in folders:
         reasons.update(rejection.reason for rejection in shard_rejections(folder))
         rows = read_table(folder / "rows.parquet", "merlb extract", ("file", "valid_frames"))
-        for index, row in enumerate(rows.to_dict(orient="records")):
+        for index, values in enumerate(rows.to_numpy(dtype=object)):
+            row = dict(zip(rows.columns, values, strict=True))
             places[row["file"]] = (folder, index, row)
     files = sorted(set(places) & set(labels))
     if not files:

@@ -15,7 +15,7 @@ import pandas as pd
 from merlb_model.corpus.annotations import Annotation, Rejection, quarantine_table, read_annotations, streamer_of
 from merlb_model.dataset.store import create_arrays, read_table
 from merlb_model.errors import MerlbError
-from merlb_model.files import remove_partials, replacing, sha256_of_json, write_json
+from merlb_model.files import read_json, remove_partials, replacing, sha256_of_json, write_json
 from merlb_model.labels import MODALITIES
 from merlb_model.media.decode import DECODER_VERSION, MediaError, read_clip
 from merlb_model.media.webcam import find_webcam, read_boxes
@@ -97,8 +97,7 @@ def extract(
 
 def shard_rejections(folder: Path) -> list[Rejection]:
     """The clips of a decoded shard that could not be used."""
-    table = pd.read_json(folder / "rejected.json", orient="records", dtype=False)
-    return [Rejection(**row) for row in table.to_dict(orient="records")]
+    return [Rejection(**row) for row in read_json(folder / "rejected.json", "merlb extract")]
 
 
 def _manifest(raw: Path, shards: Sequence[str] | None) -> pd.DataFrame:
@@ -132,9 +131,7 @@ def _of_shards(rejected: list[Rejection], raw: Path, shards: set[str]) -> list[R
     return [rejection for rejection in rejected if home.get(rejection.file, first) in shards]
 
 
-def _jobs(
-    manifest: pd.DataFrame, annotations: list[Annotation], boxes: dict[str, Box]
-) -> dict[str, list[ClipJob]]:
+def _jobs(manifest: pd.DataFrame, annotations: list[Annotation], boxes: dict[str, Box]) -> dict[str, list[ClipJob]]:
     """The clips of each shard, ordered by file. Labels play no part: a changed label decodes nothing."""
     streamers = {annotation.file: annotation.streamer for annotation in annotations}
     jobs: dict[str, list[ClipJob]] = {shard: [] for shard in sorted(set(manifest["shard"]))}

@@ -22,7 +22,11 @@ SHAPES: Final[dict[str, tuple[int, ...]]] = {
     "screen": (STEPS, 128, 128, 3),
     "audio": (STEPS, SLICE_SAMPLES),
 }
-DTYPES: Final = {"face": np.dtype("uint8"), "screen": np.dtype("uint8"), "audio": np.dtype("<i2")}
+DTYPES: Final[dict[str, np.dtype[Any]]] = {
+    "face": np.dtype("uint8"),
+    "screen": np.dtype("uint8"),
+    "audio": np.dtype("<i2"),
+}
 PRESENT_COLUMNS: Final = tuple(f"present_{modality}" for modality in MODALITIES)
 CLIP_COLUMNS: Final = ("file", "streamer", "game", "table", *TASKS, *PRESENT_COLUMNS, "valid_frames")
 """``table`` is the annotation table a row came from (``training``, ``testing``, or empty)."""
@@ -70,7 +74,7 @@ class ClipStore:
     def targets(self, task: str) -> NDArray[np.int64]:
         """Class indices of ``task``, i64 (N,)."""
         order = {label: index for index, label in enumerate(TASKS[task])}
-        return self.clips[task].map(order).to_numpy(dtype=np.int64)
+        return np.array([order[label] for label in self.clips[task]], dtype=np.int64)
 
 
 def create_arrays(folder: Path, clips: int) -> dict[str, NDArray[Any]]:

@@ -72,7 +72,9 @@ def _rules(store: ClipStore, splits: pd.DataFrame, params: ValidateParams) -> It
 def _label_rules(clips: pd.DataFrame) -> Iterator[Rule]:
     for task, classes in TASKS.items():
         strange = sorted(set(clips[task]) - set(classes))
-        yield Rule(f"{task} labels are known", "hard", not strange, ", ".join(strange) or "none strange", "none strange")
+        yield Rule(
+            f"{task} labels are known", "hard", not strange, ", ".join(strange) or "none strange", "none strange"
+        )
     empty = int((clips["streamer"] == "").sum())
     yield Rule("every clip has a streamer", "hard", empty == 0, f"{empty} without", "none")
 

@@ -16,11 +16,16 @@ def results_table(metrics: Mapping[str, Any], synthetic: bool) -> str:
     test = len(metrics["split"]["test"])
     lines = [f"F1 on the test split ({test} streamers that training never saw)"]
     if synthetic:
-        lines.append("The sample corpus is synthetic: these scores say that the system works, nothing about real streams.")
+        lines.append(
+            "The sample corpus is synthetic: these scores say that the system works, nothing about real streams."
+        )
     lines.append("")
     for task, scores in metrics["tasks"].items():
-        low, high = scores["ci95"]
-        lines.append(f"{task:<10} macro-F1 {_number(scores['macro_f1'])}   95% {_number(low)}–{_number(high)}   UAR {_number(scores['uar'])}   n {scores['n']}")
+        low, high = scores["ci95"] or (None, None)
+        lines.append(
+            f"{task:<10} macro-F1 {_number(scores['macro_f1'])}   95% {_number(low)}–{_number(high)}"
+            f"   UAR {_number(scores['uar'])}   n {scores['n']}"
+        )
         lines += [_class_line(label, of_class) for label, of_class in scores["per_class"].items()]
     return "\n".join(lines)
 

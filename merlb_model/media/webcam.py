@@ -21,7 +21,7 @@ _SAMPLED_FRAMES = 5
 
 @cache
 def _detector() -> Any:
-    return cv2.CascadeClassifier(str(Path(cv2.data.haarcascades) / "haarcascade_frontalface_alt2.xml"))
+    return cv2.CascadeClassifier(str(Path(cv2.__file__).parent / "data" / "haarcascade_frontalface_alt2.xml"))
 
 
 def find_faces(frame: Frame) -> list[Box]:

@@ -102,9 +102,7 @@ def cut_steps(recording: Recording, first: int, count: int, box: Box | None) -> 
     return Steps(face, screen, audio, valid)
 
 
-def cut(
-    recording: Recording, start_seconds: float, box: Box | None, minimum_seconds: float = 2.5
-) -> Window:
+def cut(recording: Recording, start_seconds: float, box: Box | None, minimum_seconds: float = 2.5) -> Window:
     """The window that starts at ``start_seconds``, which lies on the 0.25 s grid.
 
     A modality of less than ``minimum_seconds`` in the window is absent, and its array is zeros.

@@ -22,7 +22,8 @@ TENSORFLOW = {"tensorflow", "keras"}
 
 
 def sources() -> list[Path]:
-    return [path for folder in ("merlb_model", "components", "pipelines") for path in sorted((ROOT / folder).rglob("*.py"))]
+    folders = ("merlb_model", "components", "pipelines")
+    return [path for folder in folders for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
 def imports(path: Path) -> set[str]:

@@ -2,8 +2,6 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.media_clips import write_media
-from tests.unit.corpus.test_annotations import row
 
 from merlb_model.corpus.annotations import write_rows
 from merlb_model.corpus.folder import gather
@@ -11,6 +9,8 @@ from merlb_model.corpus.ingest import ingest
 from merlb_model.errors import MerlbError
 from merlb_model.files import sha256_of_file, write_json
 from merlb_model.params import CorpusParams, IngestParams
+from tests.media_clips import write_media
+from tests.unit.corpus.test_annotations import row
 
 
 @pytest.fixture

@@ -1,13 +1,13 @@
 from pathlib import Path
 
 import pytest
-from tests.media_clips import write_media
-from tests.unit.corpus.test_annotations import row
 
 from merlb_model.corpus.annotations import write_rows
 from merlb_model.corpus.ingest import ingest
 from merlb_model.files import write_json
 from merlb_model.params import CorpusParams, IngestParams
+from tests.media_clips import write_media
+from tests.unit.corpus.test_annotations import row
 
 
 def raw_from(source: Path, raw: Path) -> Path:

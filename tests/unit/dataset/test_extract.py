@@ -4,9 +4,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.media_clips import write_media
-from tests.unit.corpus.test_annotations import GOOD, row
-from tests.unit.dataset.conftest import raw_from, write_good_clips
 
 from merlb_model.corpus.annotations import read_rows, write_rows
 from merlb_model.dataset.convert import convert
@@ -15,6 +12,9 @@ from merlb_model.dataset.store import ClipStore, open_store
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json
 from merlb_model.params import ConvertParams, ExtractParams
+from tests.media_clips import write_media
+from tests.unit.corpus.test_annotations import GOOD, row
+from tests.unit.dataset.conftest import raw_from, write_good_clips
 
 PARAMS = ExtractParams(workers=1)
 

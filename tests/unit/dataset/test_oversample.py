@@ -3,7 +3,6 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.unit.dataset.synthetic_store import write_store
 
 from merlb_model.dataset.oversample import balance, one_hot, oversample
 from merlb_model.dataset.split import split
@@ -11,6 +10,7 @@ from merlb_model.dataset.store import open_store
 from merlb_model.errors import MerlbError
 from merlb_model.files import write_json
 from merlb_model.params import OversampleParams, SplitParams
+from tests.unit.dataset.synthetic_store import write_store
 
 
 def test_classes_of_one_task_are_balanced() -> None:

@@ -2,11 +2,11 @@ from pathlib import Path
 
 import pandas as pd
 import pytest
-from tests.unit.dataset.synthetic_store import write_store
 
 from merlb_model.dataset.split import split
 from merlb_model.errors import MerlbError
 from merlb_model.params import SplitParams
+from tests.unit.dataset.synthetic_store import write_store
 
 
 def run(tmp_path: Path, params: SplitParams, streamers: int = 20) -> pd.DataFrame:

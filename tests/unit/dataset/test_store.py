@@ -5,11 +5,11 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.unit.dataset.synthetic_store import write_store
 
 from merlb_model.dataset.store import CLIP_COLUMNS, compute_store_hash, open_store
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, write_json
+from tests.unit.dataset.synthetic_store import write_store
 
 
 def test_the_hash_is_over_data_and_rows_as_documented(tmp_path: Path) -> None:

@@ -3,13 +3,13 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import pytest
-from tests.unit.dataset.synthetic_store import write_store
 
 from merlb_model.dataset.split import split
 from merlb_model.dataset.validate import validate
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, write_json
 from merlb_model.params import SplitParams, ValidateParams
+from tests.unit.dataset.synthetic_store import write_store
 
 
 @pytest.fixture

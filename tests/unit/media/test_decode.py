@@ -2,17 +2,17 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.media_clips import grey_of, write_media
 
 from merlb_model.media.decode import MediaError, read, read_clip
 from merlb_model.media.recording import SAMPLE_RATE
+from tests.media_clips import grey_of, write_media
 
 
 def test_slot_k_holds_the_last_frame_at_or_before_its_middle(tmp_path: Path) -> None:
     recording = read_clip(write_media(tmp_path / "clip.mp4", fps=20))
     # slot k stands for (k + ½)·0.25 s = 0.125, 0.375, … s; at 20 frames a second that is frame floor(2.5 + 5k)
     expected = [grey_of(int(2.5 + 5 * slot)) for slot in range(20)]
-    found = [int(round(recording.frames[slot].mean())) for slot in range(20)]
+    found = [round(float(recording.frames[slot].mean())) for slot in range(20)]
     assert np.abs(np.array(found) - expected).max() <= 1
 
 
@@ -20,7 +20,7 @@ def test_slot_k_holds_the_last_frame_at_or_before_its_middle(tmp_path: Path) -> 
 def test_frames_are_spread_over_the_whole_clip_at_any_rate(tmp_path: Path, fps: int) -> None:
     recording = read_clip(write_media(tmp_path / "clip.mp4", fps=fps, seconds=5.0, size=(64, 64)))
     expected = [grey_of(int((slot + 0.5) * 0.25 * fps)) % 256 for slot in range(20)]
-    wrapped = np.array([int(round(recording.frames[slot].mean())) for slot in range(20)])
+    wrapped = np.array([round(float(recording.frames[slot].mean())) for slot in range(20)])
     clear = np.array(expected) < 230
     assert np.abs(wrapped - expected)[clear].max() <= 1
 
@@ -48,7 +48,9 @@ def test_a_missing_file_is_refused(tmp_path: Path) -> None:
 def test_a_playlist_named_mp4_opens_no_other_file(tmp_path: Path) -> None:
     inner = write_media(tmp_path / "secret.ts", audio=False)
     playlist = tmp_path / "clip.mp4"
-    playlist.write_text(f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/{inner.name}\n#EXT-X-ENDLIST\n")
+    playlist.write_text(
+        f"#EXTM3U\n#EXT-X-TARGETDURATION:5\n#EXTINF:5,\nhttp://127.0.0.1:9/{inner.name}\n#EXT-X-ENDLIST\n"
+    )
     with pytest.raises(MediaError):
         read_clip(playlist)
 

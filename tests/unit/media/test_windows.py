@@ -2,11 +2,11 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from tests.media_clips import write_media
 
 from merlb_model.media.decode import read_clip
 from merlb_model.media.recording import Recording
 from merlb_model.media.windows import cut, cut_steps, shrink, slice_start, usable_box
+from tests.media_clips import write_media
 
 
 def _recording(seconds: float, video: bool = True) -> Recording:
