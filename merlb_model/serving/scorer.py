@@ -8,13 +8,15 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from merlb_model.dataset.store import SHAPES
+from merlb_model.dataset.store import SHAPES, STEPS
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json
 from merlb_model.labels import MODALITIES, TASKS
 
 SCHEMA_VERSION: Final = 1
 STEPS_PER_SECOND: Final = 4
+GOLDEN_TOLERANCE: Final = 0.02
+"""Largest difference of a probability: other hardware rounds otherwise, a damaged or mixed-up model is further off."""
 SIGNATURES: Final = ("serving_default", "masked", "encode", "fuse")
 
 Features = dict[str, NDArray[np.float32]]
@@ -123,15 +125,32 @@ class Scorer:
         return self._call("fuse", present=present.astype(np.float32), **features)
 
     def warm(self) -> None:
-        """Call each signature once, so that no caller waits for what TensorFlow prepares at the first call."""
-        window = _silence(SHAPES, steps=None)
-        second = _silence(SHAPES, steps=STEPS_PER_SECOND)
-        second["audio"] = np.zeros((1, STEPS_PER_SECOND + 1, *SHAPES["audio"][1:]), np.int16)
+        """Call each signature once, so that no caller waits for what TensorFlow prepares at the first call.
+
+        Raises:
+            MerlbError: the model does not answer its golden windows as it did when it was exported.
+        """
+        window = _zeros(STEPS, STEPS)
         self.score(**window)
         self.score(**window, present=np.zeros((1, len(MODALITIES)), np.float32))
-        features = self.encode(**second)
-        five_seconds = {name: np.concatenate([value] * 5, axis=1) for name, value in features.items()}
+        features = self.encode(**_zeros(STEPS_PER_SECOND, STEPS_PER_SECOND + 1))
+        seconds = STEPS // STEPS_PER_SECOND
+        five_seconds = {name: np.concatenate([value] * seconds, axis=1) for name, value in features.items()}
         self.fuse(five_seconds, np.ones((1, len(MODALITIES)), np.float32))
+        self._check_golden_windows()
+
+    def _check_golden_windows(self) -> None:
+        path = self.folder / "golden.npz"
+        if not path.exists():
+            return
+        with np.load(path, allow_pickle=False) as golden:
+            scores = self.score(golden["face"], golden["screen"], golden["audio"], golden["present"])
+            off = max(float(np.abs(scores[task] - golden[f"answer_{task}"]).max()) for task in scores)
+        if not off <= GOLDEN_TOLERANCE:
+            raise MerlbError(
+                f"{self.folder}: the model's answers to its golden windows are off by {off:.3g}, expected at most "
+                f"{GOLDEN_TOLERANCE:g}: promote an export that was made and copied whole"
+            )
 
     def _call(self, signature: str, **inputs: NDArray[Any]) -> dict[str, NDArray[np.float32]]:
         outputs = self._model.signatures[signature](**inputs)
@@ -139,9 +158,12 @@ class Scorer:
         return {name: outputs[name].numpy() for name in order}
 
 
-def _silence(shapes: Mapping[str, tuple[int, ...]], steps: int | None) -> dict[str, NDArray[Any]]:
-    dtypes = {"face": np.uint8, "screen": np.uint8, "audio": np.int16}
-    return {name: np.zeros((1, steps or shape[0], *shape[1:]), dtypes[name]) for name, shape in shapes.items()}
+def _zeros(frames: int, slices: int) -> dict[str, NDArray[Any]]:
+    return {
+        "face": np.zeros((1, frames, *SHAPES["face"][1:]), np.uint8),
+        "screen": np.zeros((1, frames, *SHAPES["screen"][1:]), np.uint8),
+        "audio": np.zeros((1, slices, *SHAPES["audio"][1:]), np.int16),
+    }
 
 
 def _checked_info(folder: Path) -> dict[str, Any]:

@@ -194,7 +194,7 @@ def _describe(scorer: Scorer) -> dict[str, Any]:
     outputs = [
         {"name": task, "datatype": "FP32", "shape": [-1, len(classes)]} for task, classes in scorer.tasks.items()
     ]
-    told = ("store_hash", "weights_hash", "git", "temperature", "prior", "run_id", "created_from")
+    told = ("store_hash", "weights_hash", "git", "temperature", "prior", "modalities", "created_from")
     return {
         "name": MODEL_NAME,
         "versions": [scorer.folder.name],

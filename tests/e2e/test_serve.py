@@ -7,8 +7,7 @@ import re
 import signal
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -20,6 +19,7 @@ from kserve import InferenceRESTClient, InferInput, InferRequest, RESTConfig
 from merlb_model.serving.client import Client
 from merlb_model.serving.scorer import Scorer
 from merlb_model.serving.tensors import encode, pack
+from tests.unit.serving.running import wait_until
 from tests.unit.serving.tiny_model import make_windows, write_tiny_model
 
 TYPES = {"face": "UINT8", "screen": "UINT8", "audio": "INT16", "present": "FP32"}
@@ -98,13 +98,6 @@ def test_kserves_client_and_ours_get_the_models_scores(server, root, binary, pre
 def test_a_request_that_is_too_long_hears_why(server):
     answer = httpx.post(f"{server}/v2/models/merlb/infer", content=b" " * (65 << 20), timeout=60)
     assert answer.status_code == 413 and "67108864 bytes" in answer.json()["error"]
-
-
-def wait_until(true: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 120
-    while not true():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
 
 
 def refuses_connections(url: str) -> bool:

@@ -2,33 +2,23 @@ import json
 import subprocess
 import sys
 import threading
-import time
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
 import numpy as np
 import pytest
-import uvicorn
 
 from merlb_model.errors import MerlbError
 from merlb_model.serving import client as client_module
 from merlb_model.serving.client import Client
 from merlb_model.serving.server import create_app
+from tests.unit.serving.running import running
 
 
 @pytest.fixture(scope="module")
 def url(serving_root, scorer):
-    """A real server in a thread."""
     app = create_app(serving_root, load=lambda folder: scorer, max_batch=4)
-    server = uvicorn.Server(uvicorn.Config(app, port=0, log_level="warning"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    deadline = time.monotonic() + 20
-    while not server.started:
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join(20)
+    with running(app) as client:
+        yield str(client.base_url)
 
 
 @pytest.fixture

@@ -11,31 +11,12 @@ import pytest
 from merlb_model.errors import MerlbError
 from merlb_model.labels import TASKS
 from merlb_model.media.decode import read, read_clip
-from merlb_model.media.encode import write_clip
 from merlb_model.media.recording import Recording
 from merlb_model.media.windows import cut
 from merlb_model.serving.live import as_json, as_line, box_for, print_stream, score_stream
+from tests.unit.serving.scenes import frames, sound, write_scene
 
 BOX = (200, 10, 300, 110)
-
-
-def frames(seconds: float, fps: int = 10):
-    """A scene that changes over time, so that a frame in the wrong step changes the score."""
-    rows, columns = np.mgrid[0:180, 0:320]
-    for index in range(round(seconds * fps)):
-        red = (rows + 9 * index) % 256
-        green = (columns * (1 + index % 7)) % 256
-        yield np.stack([red, green, np.full_like(red, 5 * index % 256)], axis=2).astype(np.uint8)
-
-
-def sound(seconds: float) -> np.ndarray:
-    time = np.arange(round(seconds * 22_050)) / 22_050
-    return (np.sin(2 * np.pi * 220 * time) * (1 + np.sin(time * 2)) * 9000).astype(np.int16)
-
-
-def write(path: Path, video: float, audio: float) -> Path:
-    write_clip(path, frames(video), 10, sound(audio), 22_050)
-    return path
 
 
 def write_one_track(path: Path, seconds: float, kind: str) -> Path:
@@ -78,7 +59,7 @@ def everything(path: Path) -> Recording:
 
 
 def test_a_window_a_second_each_equal_to_the_whole_windows_score(scorer, tmp_path):
-    clip = write(tmp_path / "long.mp4", 15, 15)
+    clip = write_scene(tmp_path / "long.mp4", 15, 15)
     scores = list(score_stream(str(clip), scorer, BOX))
     assert [score.end_seconds for score in scores] == list(range(5, 16))
     assert_equal_to_whole_windows(scores, scorer, everything(clip), BOX)
@@ -86,7 +67,7 @@ def test_a_window_a_second_each_equal_to_the_whole_windows_score(scorer, tmp_pat
 
 
 def test_a_clip_of_five_seconds_is_scored_once_as_extract_cuts_it(scorer, tmp_path):
-    clip = write(tmp_path / "clip.mp4", 5, 5)
+    clip = write_scene(tmp_path / "clip.mp4", 5, 5)
     (score,) = score_stream(str(clip), scorer, BOX)
     assert (score.start_seconds, score.end_seconds) == (0, 5)
     assert score.absent == () and all(score.present.values())
@@ -94,14 +75,14 @@ def test_a_clip_of_five_seconds_is_scored_once_as_extract_cuts_it(scorer, tmp_pa
 
 
 def test_a_shorter_clip_is_one_padded_window(scorer, tmp_path):
-    clip = write(tmp_path / "short.mp4", 3.3, 3.3)
+    clip = write_scene(tmp_path / "short.mp4", 3.3, 3.3)
     (score,) = score_stream(str(clip), scorer, BOX)
     assert score.valid_frames == 13
     assert_equal_to_whole_windows([score], scorer, read_clip(clip), BOX)
 
 
 def test_less_than_the_minimum_is_refused(scorer, tmp_path):
-    clip = write(tmp_path / "tiny.mp4", 1, 1)
+    clip = write_scene(tmp_path / "tiny.mp4", 1, 1)
     with pytest.raises(MerlbError, match=r"tiny\.mp4: video 1\.00 s.*expected 2\.5 s"):
         list(score_stream(str(clip), scorer))
 
@@ -118,7 +99,7 @@ def test_what_is_no_recording_is_refused(scorer, tmp_path):
     [(10, 7, (True, True, False)), (7, 10, (False, False, True))],
 )
 def test_a_track_that_ends_early_becomes_absent(scorer, tmp_path, video, audio, last):
-    clip = write(tmp_path / "uneven.mp4", video, audio)
+    clip = write_scene(tmp_path / "uneven.mp4", video, audio)
     scores = list(score_stream(str(clip), scorer, BOX))
     assert len(scores) == 6
     assert tuple(scores[-1].present.values()) == last
@@ -144,7 +125,7 @@ def test_a_file_without_video_is_scored_and_says_so(scorer, tmp_path):
 def test_the_webcam_is_looked_for_where_no_box_is_given(scorer, tmp_path, monkeypatch):
     seen = []
     monkeypatch.setattr("merlb_model.serving.live.find_webcam", lambda found: seen.append(len(found)) or BOX)
-    clip = write(tmp_path / "clip.mp4", 8, 8)
+    clip = write_scene(tmp_path / "clip.mp4", 8, 8)
     scores = list(score_stream(str(clip), scorer))
     assert len(seen) == 1 and seen[0] >= 20
     assert all(score.present["face"] for score in scores)
@@ -160,7 +141,7 @@ def test_what_has_been_scored_is_forgotten(scorer, tmp_path, monkeypatch):
             yield recording
 
     monkeypatch.setattr("merlb_model.serving.live.read", watched)
-    assert len(list(score_stream(str(write(tmp_path / "long.mp4", 20, 20)), scorer, BOX))) == 16
+    assert len(list(score_stream(str(write_scene(tmp_path / "long.mp4", 20, 20)), scorer, BOX))) == 16
     assert max(kept) <= 32
 
 
@@ -181,7 +162,7 @@ def test_a_network_stream_whose_sound_stops_is_scored_all_the_same(scorer, monke
 
 
 def test_a_url_is_scored_like_the_file(scorer, tmp_path):
-    clip = write(tmp_path / "clip.mp4", 7, 7)
+    clip = write_scene(tmp_path / "clip.mp4", 7, 7)
     handler = functools.partial(SimpleHTTPRequestHandler, directory=tmp_path)
     handler.func.log_message = lambda *args: None
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as web:
@@ -210,7 +191,7 @@ def test_a_line_tells_the_time_the_three_tasks_and_what_is_absent(scorer, tmp_pa
 
 
 def test_json_lines_hold_every_probability(scorer, tmp_path):
-    clip = write(tmp_path / "clip.mp4", 6, 6)
+    clip = write_scene(tmp_path / "clip.mp4", 6, 6)
     lines: list[str] = []
     assert print_stream(str(clip), scorer, BOX, json_lines=True, write=lines.append) == 2
     told = json.loads(lines[1])

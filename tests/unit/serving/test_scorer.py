@@ -98,3 +98,14 @@ def test_a_model_of_one_task_scores_that_task(serving_root, tmp_path, windows):
     info = json.loads((model / "merlb.json").read_text())
     (model / "merlb.json").write_text(json.dumps(info | {"tasks": {"event": info["tasks"]["event"]}}))
     assert list(Scorer.load(model).score(**windows)) == ["event"]
+
+
+def test_warming_checks_the_golden_windows(serving_root, tmp_path, scorer, windows):
+    present = np.array([[1, 1, 1], [0, 1, 1], [1, 1, 0]], np.float32)
+    model = shutil.copytree(serving_root / "3", tmp_path / "1")
+    answers = {f"answer_{task}": value for task, value in scorer.score(**windows, present=present).items()}
+    np.savez_compressed(model / "golden.npz", **windows, present=present, **answers)
+    Scorer.load(model).warm()
+    np.savez_compressed(model / "golden.npz", **windows, present=present[::-1], **answers)
+    with pytest.raises(MerlbError, match="golden windows are off by"):
+        Scorer.load(model).warm()

@@ -1,32 +1,24 @@
 import json
 import threading
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
-from starlette.testclient import TestClient
 
 from merlb_model.errors import MerlbError
 from merlb_model.labels import TASKS
 from merlb_model.serving.scorer import Scorer
 from merlb_model.serving.server import create_app, serve
 from merlb_model.serving.tensors import encode, pack
+from tests.unit.serving.running import running, wait_ready, wait_until
 
 INFER = "/v2/models/merlb/infer"
 
 
-def wait_for(client: TestClient, path: str = "/v2/health/ready", status: int = 200) -> None:
-    deadline = time.monotonic() + 30
-    while client.get(path).status_code != status:
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
-
-
 @pytest.fixture(scope="module")
 def server(serving_root, scorer):
-    with TestClient(create_app(serving_root, load=lambda folder: scorer, max_batch=4)) as client:
-        wait_for(client)
+    with running(create_app(serving_root, load=lambda folder: scorer, max_batch=4)) as client:
+        wait_ready(client)
         yield client
 
 
@@ -47,7 +39,7 @@ def test_it_is_live_at_once_and_ready_when_loaded_and_warmed(serving_root, score
         may_load.wait(20)
         return Slow(folder, scorer.info, scorer._model)
 
-    with TestClient(create_app(serving_root, load=load)) as client:
+    with running(create_app(serving_root, load=load)) as client:
         assert client.get("/v2/health/live").json() == {"live": True}
         answer = client.get("/v2/health/ready")
         assert answer.status_code == 503 and "loading" in answer.json()["error"] and answer.json()["ready"] is False
@@ -57,7 +49,7 @@ def test_it_is_live_at_once_and_ready_when_loaded_and_warmed(serving_root, score
             assert client.get(path).status_code == 503
         assert client.post(INFER, content=b"{}").status_code == 503
         may_warm.set()
-        wait_for(client)
+        wait_ready(client)
         assert client.get("/v2/models/merlb/versions/3/ready").json() == {"name": "merlb", "ready": True}
 
 
@@ -66,11 +58,8 @@ def test_without_a_model_it_is_never_ready_and_says_why(tmp_path, fill):
     if fill == "broken":
         (tmp_path / "1").mkdir()
     reason = {"nothing": "run `merlb promote`", "broken": "run `merlb export`"}[fill]
-    with TestClient(create_app(tmp_path)) as client:
-        deadline = time.monotonic() + 30
-        while reason not in client.get("/v2/health/ready").json()["error"]:
-            assert time.monotonic() < deadline
-            time.sleep(0.02)
+    with running(create_app(tmp_path)) as client:
+        wait_until(lambda: reason in client.get("/v2/health/ready").json()["error"])
         assert client.get("/v2/health/ready").status_code == 503
         assert reason in client.post(INFER, content=b"{}").json()["error"]
         assert client.get("/v2/health/live").status_code == 200
@@ -80,10 +69,8 @@ def test_an_unforeseen_failure_of_the_load_is_the_reason(serving_root):
     def load(folder):
         raise RuntimeError("out of memory\nwhile loading")
 
-    with TestClient(create_app(serving_root, load=load)) as client:
-        deadline = time.monotonic() + 30
-        while "out of memory while loading" not in client.get("/v2/health/ready").json()["error"]:
-            assert time.monotonic() < deadline
+    with running(create_app(serving_root, load=load)) as client:
+        wait_until(lambda: "out of memory while loading" in client.get("/v2/health/ready").json()["error"])
 
 
 def test_metadata_tells_the_tensors_the_classes_and_the_hashes(server):
@@ -214,8 +201,8 @@ def test_what_is_not_there_is_a_404_or_405_with_a_line(server, method, path, sta
 
 
 def test_a_body_over_the_limit_is_a_413(serving_root, scorer):
-    with TestClient(create_app(serving_root, load=lambda folder: scorer, max_body_bytes=1000)) as client:
-        wait_for(client)
+    with running(create_app(serving_root, load=lambda folder: scorer, max_body_bytes=1000)) as client:
+        wait_ready(client)
         assert client.post(INFER, content=b"x" * 1000).status_code == 400
         for size in (1001, 5000):
             answer = client.post(INFER, content=b"x" * size)
@@ -236,8 +223,8 @@ def test_more_requests_than_are_held_get_a_503_and_when_to_come_again(serving_ro
 
     slow = Slow(scorer.folder, scorer.info, scorer._model)
     body, headers = request(windows)
-    with TestClient(create_app(serving_root, load=lambda folder: slow, max_requests=1)) as client:
-        wait_for(client)
+    with running(create_app(serving_root, load=lambda folder: slow, max_requests=1)) as client:
+        wait_ready(client)
         with ThreadPoolExecutor(1) as pool:
             first = pool.submit(client.post, INFER, content=body, headers=headers)
             assert scoring.wait(20)
@@ -260,8 +247,8 @@ def test_a_failure_inside_is_a_500_without_its_trace(serving_root, scorer, windo
     failing = Failing(scorer.folder, scorer.info, scorer._model)
     app = create_app(serving_root, load=lambda folder: failing)
     body, headers = request(windows)
-    with TestClient(app, raise_server_exceptions=False) as client:
-        wait_for(client)
+    with running(app) as client:
+        wait_ready(client)
         answer = client.post(INFER, content=body, headers=headers)
     assert answer.status_code == 500 and "secret" not in answer.text
 
