@@ -7,7 +7,7 @@ MLFLOW_PORT ?= 5000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 
-.PHONY: help run test test-slow test-all lint mlflow serve live pipeline-compile pipeline-run pipeline-submit bench lock wheel clean core dev packages
+.PHONY: help run test test-slow test-all lint mlflow serve live pipeline-compile pipeline-run pipeline-submit bench lock wheel clean core dev tfx-environment packages
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-18s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -18,7 +18,7 @@ run: core  ## the whole pipeline on the sample corpus; runs what has changed and
 test: dev packages  ## the tests
 	@python -m pytest -m "not slow"
 
-test-slow: dev packages  ## the slow tests alone
+test-slow: dev tfx-environment packages  ## the slow tests alone
 	@python -m pytest -m slow
 
 test-all: test test-slow  ## the tests, the slow ones too
@@ -60,7 +60,7 @@ wheel: dev  ## a wheel in dist/
 	@python -m hatchling build -t wheel
 
 clean:  ## remove what the commands made: environment, data, models, reports, caches; data/sources stays
-	@rm -rf .venv .merlb build dist models reports data/raw data/extract data/store data/*.parquet .dvc/cache .dvc/tmp \
+	@rm -rf .venv .venv-tfx .merlb build dist models reports data/raw data/extract data/store data/*.parquet .dvc/cache .dvc/tmp \
 	  .pytest_cache .mypy_cache .ruff_cache
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -69,6 +69,9 @@ core:
 
 dev:
 	@infra/setup.sh dev
+
+tfx-environment:
+	@infra/setup.sh tfx
 
 packages:
 	@infra/packages.sh

@@ -1,9 +1,12 @@
 #!/bin/sh
-# Makes .venv from a lock: infra/setup.sh core|dev. Uses uv; where there is none, puts it into .venv alone.
+# Makes an environment from its lock: infra/setup.sh core|dev (.venv) or tfx (.venv-tfx).
+# Uses uv; where there is none, puts it into the environment alone.
 set -eu
 cd "$(dirname "$0")/.."
 lock=$1
-stamp=.venv/.merlb-$lock
+venv=.venv
+[ "$lock" != tfx ] || venv=.venv-tfx
+stamp=$venv/.merlb-$lock
 wanted=$(cat "requirements/$lock.txt" requirements/uv.txt pyproject.toml | cksum)
 
 if [ -f "$stamp" ] && [ "$(cat "$stamp")" = "$wanted" ]; then
@@ -30,16 +33,21 @@ if [ -z "$python" ]; then
 fi
 
 uv=$(command -v uv || true)
-if [ ! -x .venv/bin/python ] || ! fits .venv/bin/python || { [ -z "$uv" ] && ! .venv/bin/python -m pip --version >/dev/null 2>&1; }; then
-  echo "Making .venv with $($python --version)"
-  rm -rf .venv
-  "$python" -m venv .venv
+has_installer() {
+  [ -n "$uv" ] || "$venv/bin/python" -m pip --version >/dev/null 2>&1
+}
+if [ ! -x "$venv/bin/python" ] || ! fits "$venv/bin/python" || ! has_installer; then
+  echo "Making $venv with $($python --version)"
+  rm -rf "$venv"
+  "$python" -m venv "$venv"
 fi
 if [ -z "$uv" ]; then
-  .venv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
-  uv=.venv/bin/uv
+  "$venv/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements/uv.txt
+  uv=$venv/bin/uv
 fi
 echo "Installing requirements/$lock.txt"
-"$uv" pip install --quiet --python .venv/bin/python --require-hashes -r "requirements/$lock.txt"
-"$uv" pip install --quiet --python .venv/bin/python --no-deps --no-build-isolation -e .
+"$uv" pip install --quiet --python "$venv/bin/python" --require-hashes -r "requirements/$lock.txt"
+if [ "$lock" != tfx ]; then
+  "$uv" pip install --quiet --python "$venv/bin/python" --no-deps --no-build-isolation -e .
+fi
 echo "$wanted" > "$stamp"
