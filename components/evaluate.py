@@ -40,4 +40,5 @@ def evaluate(
         tracking_uri=tracking_uri or None,
     )
     for task, scores in read_json(Path(reports.path) / "metrics.json", "merlb evaluate")["tasks"].items():
-        metrics.log_metric(f"{task}_macro_f1", scores["macro_f1"])
+        if scores["macro_f1"] is not None:
+            metrics.log_metric(f"{task}_macro_f1", scores["macro_f1"])

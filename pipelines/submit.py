@@ -176,10 +176,13 @@ def run_command(
 ) -> None:
     """Run the very pipeline on this machine, without Docker."""
     run_here(load_params(params), out, default_uri())
+    # Imports TensorFlow, which nothing else here needs.
+    from merlb_model.evaluation.table import results_table
+
     metrics = read_json(out / "reports/metrics.json", "make pipeline-run")
-    for task, scores in metrics["tasks"].items():
-        typer.echo(f"{task:<8} macro-F1 {scores['macro_f1']:.3f}")
-    typer.echo(f"store {metrics['store_hash'][:12]}; {out}/reports/metrics.json, {out}/models/export")
+    meta = read_json(out / "data/store/meta.json", "make pipeline-run")
+    typer.echo(results_table(metrics, synthetic=meta["source"] == "sample"))
+    typer.echo(f"\nstore {meta['store_hash']}\nscores in {out}/reports/metrics.json, the model in {out}/models/export")
 
 
 # Submit

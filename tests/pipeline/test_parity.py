@@ -8,7 +8,7 @@ import pytest
 import yaml
 from dvc.repo import Repo
 
-from merlb_model.params import load_params
+from merlb_model.params import Params, load_params
 from pipelines.submit import compile_pipeline
 from pipelines.training import STAGES
 from tests.pipeline.conftest import ROOT
@@ -16,6 +16,7 @@ from tests.pipeline.conftest import ROOT
 ALLOWED_EXTRA: frozenset[str] = frozenset()
 """Tasks of Kubeflow's that DVC has no stage for, e.g. a gate, a deployment, an exit task."""
 NAMES = [stage.__name__ for stage in STAGES]
+SECTIONS = [field.alias or name for name, field in Params.model_fields.items()]
 Edges = set[tuple[str, str]]
 
 
@@ -87,12 +88,17 @@ def test_a_component_calls_the_function_that_the_command_calls(name: str) -> Non
 
 
 @pytest.mark.parametrize("name", NAMES)
-def test_a_component_takes_the_section_of_its_name(name: str, definition: dict[str, Any]) -> None:
+def test_a_component_takes_the_sections_that_dvc_watches(name: str, definition: dict[str, Any]) -> None:
+    stage = yaml.safe_load((ROOT / "dvc.yaml").read_text(encoding="utf-8"))["stages"][name]
     groups = [definition["root"], *definition["components"].values()]
     (task,) = (group["dag"]["tasks"][name] for group in groups if name in group.get("dag", {}).get("tasks", {}))
-    section = task["inputs"]["parameters"]["params"]["componentInputParameter"]
+    taken = {
+        argument: source["componentInputParameter"].removeprefix("pipelinechannel--")
+        for argument, source in task["inputs"]["parameters"].items()
+    }
 
-    assert section.removeprefix("pipelinechannel--") == name
+    assert taken["params"] == name
+    assert set(taken.values()) & set(SECTIONS) == set(stage["params"])
 
 
 def test_there_is_a_component_for_each_file_and_a_file_for_each_component() -> None:
