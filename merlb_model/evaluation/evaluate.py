@@ -1,0 +1,206 @@
+"""Scoring a trained model on the rows it has not seen, and leaving what people and machines read of it."""
+
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import keras
+import numpy as np
+import pandas as pd
+from numpy.typing import NDArray
+
+from merlb_model import tracking
+from merlb_model.dataset.store import ClipStore, open_store, read_table, write_table
+from merlb_model.errors import MerlbError
+from merlb_model.evaluation import bootstrap, report
+from merlb_model.evaluation.calibration import fit_temperature, nll
+from merlb_model.evaluation.predict import predict_logits
+from merlb_model.evaluation.scores import score_task
+from merlb_model.files import read_json, write_json
+from merlb_model.labels import TASKS
+from merlb_model.nn.model import calibrated, load_model, weights_hash
+from merlb_model.params import EvaluateParams
+from merlb_model.schemas import check
+
+SCHEMA_VERSION: Final = 1
+SPLITS: Final = ("train", "validation", "test")
+_MADE_BY = "merlb evaluate"
+
+
+@dataclass(frozen=True)
+class Scored:
+    """A model's answers for each row of a store, by task.
+
+    Attributes:
+        actual: class indices i64 [N].
+        probabilities: f32 [N, classes], calibrated.
+        calibration: the content of ``calibration.json``.
+    """
+
+    actual: dict[str, NDArray[np.int64]]
+    probabilities: dict[str, NDArray[np.float32]]
+    calibration: dict[str, Any]
+
+    def predicted(self, task: str) -> NDArray[np.int64]:
+        """The class of the highest probability, i64 [N]."""
+        return self.probabilities[task].argmax(axis=-1)
+
+
+def evaluate(
+    models: Path, store: Path, splits: Path, params: EvaluateParams, out: Path, tracking_uri: str | None = None
+) -> None:
+    """The stage `evaluate`: leave ``metrics.json``, ``predictions.parquet``, ``calibration.json``, ``confusion/`` and
+    ``figures/`` in ``out``.
+
+    A store without test rows is scored clip by clip, with empty scores; without validation rows the temperature is 1.
+
+    Args:
+        models: folder of ``merlb.keras``, ``history.csv`` and ``run.json``.
+        store: folder of the clip store, the one trained on or another.
+        splits: ``splits.parquet`` of that store.
+        params: the section ``evaluate``.
+        out: the folder ``reports``; other files in it stay.
+        tracking_uri: where MLflow keeps the run; None logs nowhere.
+
+    Raises:
+        MerlbError: an input is missing, or they do not belong together.
+    """
+    run, network = load_trained(models)
+    clips = open_store(store)
+    split = read_splits(splits, clips)
+    scored = score_rows(network, clips, split, params.batch_size)
+    metrics = {
+        "schema_version": SCHEMA_VERSION,
+        "store_hash": clips.store_hash,
+        "weights_hash": run["weights_hash"],
+        "git": tracking.git_revision(),
+        "split": {name: sorted(set(clips.clips.loc[split == name, "streamer"])) for name in SPLITS},
+        **test_scores(clips, split, scored),
+    }
+    check("metrics", metrics, where=str(out / "metrics.json"), made_by=_MADE_BY)
+    write_table(out / "predictions.parquet", predictions_table(clips, split, scored))
+    write_json(out / "calibration.json", scored.calibration)
+    write_pictures(out, models / "history.csv", split, scored)
+    write_json(out / "metrics.json", metrics)
+    with tracking.resume(tracking_uri, run) as log:
+        log.metrics(flat_scores(metrics))
+        log.tags({name: str(metrics[name]) for name in ("store_hash", "weights_hash", "git")})
+        for name in ("metrics.json", "calibration.json", "predictions.parquet", "confusion", "figures"):
+            log.file(out / name, name if (out / name).is_dir() else "")
+
+
+def load_trained(models: Path) -> tuple[dict[str, Any], keras.Model]:
+    """The content of ``run.json`` and the network of ``merlb.keras``.
+
+    Raises:
+        MerlbError: one is missing or unreadable, or they are not of one training.
+    """
+    run: dict[str, Any] = read_json(models / "run.json", "merlb train")
+    network = load_model(models / "merlb.keras")
+    found = weights_hash(network)
+    if found != run.get("weights_hash"):
+        raise MerlbError(
+            f"{models}: merlb.keras has the weights {found[:12]}…, run.json names {str(run.get('weights_hash'))[:12]}…"
+            ": training was cut short between the two, run `merlb train` again"
+        )
+    return run, network
+
+
+def read_splits(path: Path, store: ClipStore) -> NDArray[np.str_]:
+    """The split of each row of ``store``, in its order.
+
+    Raises:
+        MerlbError: the table is missing, or is not of this store.
+    """
+    table = read_table(path, "merlb split", ("row", "file", "split")).sort_values("row")
+    if list(table["row"]) != list(range(len(store))) or list(table["file"]) != list(store.clips["file"]):
+        raise MerlbError(f"{path}: not the rows of this store: run `merlb split` again")
+    if not set(table["split"]) <= set(SPLITS):
+        raise MerlbError(f"{path}: expected the splits {', '.join(SPLITS)}: run `merlb split` again")
+    return table["split"].to_numpy(dtype=np.str_)
+
+
+def score_rows(network: keras.Model, store: ClipStore, split: NDArray[np.str_], batch_size: int) -> Scored:
+    """Answers for every row, with a temperature a task fitted on the validation rows."""
+    logits = predict_logits(network, store, np.arange(len(store)), batch_size, "evaluate")
+    actual = {task: store.targets(task) for task in logits}
+    fitting = (split == "validation") & store.present.any(axis=1)
+    if not fitting.any():
+        _warn("no validation rows to fit a temperature on: it stays 1, probabilities are not calibrated")
+    temperature = {task: fit_temperature(values[fitting], actual[task][fitting]) for task, values in logits.items()}
+    probabilities = calibrated(network, logits, store.present, temperature)
+    before, after = (
+        {task: nll(logits[task][fitting], actual[task][fitting], by[task]) if fitting.any() else None for task in logits}
+        for by in (dict.fromkeys(logits, 1.0), temperature)
+    )
+    calibration = {
+        "schema_version": SCHEMA_VERSION,
+        "temperature": temperature,
+        "nll_before": before,
+        "nll_after": after,
+    }
+    return Scored(actual, {task: np.asarray(values) for task, values in probabilities.items()}, calibration)
+
+
+def test_scores(store: ClipStore, split: NDArray[np.str_], scored: Scored) -> dict[str, Any]:
+    """``tasks`` and ``intervals`` of ``metrics.json``, from the test rows alone."""
+    test = split == "test"
+    streamers = store.clips.loc[test, "streamer"]
+    over = bootstrap.drawn_over(streamers)
+    if not test.any():
+        _warn("no test rows: metrics.json holds no scores, predictions.parquet holds every clip")
+    elif over == "clips":
+        _warn(f"{streamers.nunique()} test streamers, fewer than 8: intervals are drawn over clips and too narrow")
+    groups = pd.factorize(streamers)[0] if over == "streamers" else np.arange(int(test.sum()))
+    tasks = {}
+    for task, actual in scored.actual.items():
+        predicted = scored.predicted(task)[test]
+        bounds = bootstrap.interval(actual[test], predicted, groups, len(TASKS[task]))
+        tasks[task] = {**score_task(actual[test], predicted, task), "ci95": list(bounds) if bounds else None}
+    return {"intervals": {"over": over, "draws": bootstrap.DRAWS}, "tasks": tasks}
+
+
+def predictions_table(store: ClipStore, split: NDArray[np.str_], scored: Scored) -> pd.DataFrame:
+    """The rows of ``predictions.parquet``, in the store's order."""
+    columns: dict[str, Any] = {
+        "file": store.clips["file"].to_numpy(),
+        "streamer": store.clips["streamer"].to_numpy(),
+        "split": split.astype(object),
+    }
+    for task, probabilities in scored.probabilities.items():
+        classes = np.array(TASKS[task], dtype=object)
+        columns[task] = classes[scored.actual[task]]
+        columns[f"{task}_predicted"] = classes[scored.predicted(task)]
+        columns |= {f"{task}_{label}": probabilities[:, index] for index, label in enumerate(classes)}
+    return pd.DataFrame(columns)
+
+
+def write_pictures(out: Path, history: Path, split: NDArray[np.str_], scored: Scored) -> None:
+    """Leave ``confusion/<task>.csv`` and ``figures/*.png``, of the test rows, in ``out``."""
+    test = split == "test"
+    for task, actual in scored.actual.items():
+        classes = np.array(TASKS[task], dtype=object)
+        predicted = scored.predicted(task)
+        report.write_confusion_table(
+            out / "confusion" / f"{task}.csv", pd.Series(classes[actual[test]]), pd.Series(classes[predicted[test]])
+        )
+        report.draw_confusion(out / "figures" / f"confusion_{task}.png", actual[test], predicted[test], task)
+    if test.any():
+        pairs = {task: (values[test], scored.actual[task][test]) for task, values in scored.probabilities.items()}
+        report.draw_reliability(out / "figures" / "reliability.png", pairs)
+    if history.is_file():
+        report.draw_history(out / "figures" / "training.png", pd.read_csv(history))
+
+
+def flat_scores(metrics: dict[str, Any]) -> dict[str, float]:
+    """Scores by name, as MLflow lists them: ``test_event_macro_f1``, ``test_event_f1_routing``, …"""
+    flat = {}
+    for task, scores in metrics["tasks"].items():
+        flat |= {f"test_{task}_{name}": scores[name] for name in ("macro_f1", "weighted_f1", "uar")}
+        flat |= {f"test_{task}_f1_{label}": each["f1"] for label, each in scores["per_class"].items()}
+    return {name: value for name, value in flat.items() if value is not None}
+
+
+def _warn(text: str) -> None:
+    sys.stderr.write(f"  evaluate: {text}\n")

@@ -1,0 +1,81 @@
+"""Changes to training windows that leave their meaning: drawn for each clip, from a seed a step."""
+
+from collections.abc import Sequence
+
+import tensorflow as tf
+
+from merlb_model.labels import MODALITIES
+
+Windows = dict[str, tf.Tensor]
+_CONTRAST = 0.2  # most by which a clip's contrast is changed, as a share
+_LIGHT = 20.0  # most by which a clip is lighter or darker, of 255
+_MIXING = 0.25  # standard deviation of the share of each colour channel that goes into another
+_FACE_SHIFT = 4  # most by which a clip's faces are moved each way, in pixels of 64
+_SCREEN_SHIFT = 12  # the same for screens, in pixels of 128
+
+
+def _seed(seed: tf.Tensor, number: int) -> tf.Tensor:
+    """A seed of its own for the draw ``number`` of a step."""
+    return tf.random.experimental.stateless_fold_in(seed, number)
+
+
+def augment(windows: Windows, seed: tf.Tensor) -> Windows:
+    """Other colours, mirrored and moved frames; one draw a clip, so that motion stays what it was.
+
+    Args:
+        windows: ``face`` u8 and ``screen`` u8 [B, T, height, width, 3], and whatever else.
+        seed: i64 [2], another one each step.
+
+    Returns:
+        The windows, of the same types.
+    """
+    changed = {}
+    for number, (name, reach) in enumerate((("face", _FACE_SHIFT), ("screen", _SCREEN_SHIFT))):
+        own = _seed(seed, number)
+        frames = _moved(_mirrored(windows[name], _seed(own, 0)), reach, _seed(own, 1))
+        changed[name] = _recoloured(frames, _seed(own, 2))
+    return {**windows, **changed}
+
+
+def _mirrored(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Half of the clips left to right."""
+    chosen = tf.random.stateless_uniform((tf.shape(frames)[0], 1, 1, 1, 1), seed) < 0.5
+    return tf.where(chosen, tf.reverse(frames, [3]), frames)
+
+
+def _moved(frames: tf.Tensor, reach: int, seed: tf.Tensor) -> tf.Tensor:
+    """Clips moved by up to ``reach`` pixels each way; what leaves at one edge comes in at the other."""
+    shifts = tf.random.stateless_uniform((tf.shape(frames)[0], 2), seed, -reach, reach + 1, tf.int32)
+    return tf.map_fn(
+        lambda clip: tf.roll(clip[0], clip[1], [1, 2]), (frames, shifts), fn_output_signature=frames.dtype
+    )
+
+
+def _recoloured(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Mix the colour channels, change contrast about mid-grey and add light."""
+    clips, shape = tf.shape(frames)[0], tf.shape(frames)
+    contrast = tf.random.stateless_uniform((clips, 1, 1), _seed(seed, 0), 1 - _CONTRAST, 1 + _CONTRAST)
+    light = tf.random.stateless_uniform((clips, 1, 1), _seed(seed, 1), -_LIGHT, _LIGHT)
+    mixing = tf.eye(3) + tf.random.stateless_normal((clips, 3, 3), _seed(seed, 2), stddev=_MIXING)
+    mixing = contrast * mixing / tf.reduce_sum(mixing, axis=1, keepdims=True)  # grey stays grey
+    pixels = tf.matmul(tf.cast(tf.reshape(frames, (clips, -1, 3)), tf.float32), mixing)
+    lit = pixels + (light + 128.0 * (1.0 - contrast))
+    return tf.reshape(tf.cast(tf.clip_by_value(lit, 0.0, 255.0), tf.uint8), shape)
+
+
+def withhold(windows: Windows, share: float, modalities: Sequence[str], seed: tf.Tensor) -> Windows:
+    """Call each modality absent in a ``share`` of the clips, so that a model learns to do without; never the last one.
+
+    Args:
+        windows: with ``present`` f32 [B, 3].
+        share: of the clips, drawn for each modality on its own.
+        modalities: those that the model uses; with one alone nothing is withheld.
+        seed: i64 [2], another one each step.
+    """
+    if share <= 0 or len(modalities) < 2:
+        return windows
+    present = windows["present"]
+    used = tf.constant([[float(name in modalities) for name in MODALITIES]])
+    kept = present * tf.cast(tf.random.stateless_uniform(tf.shape(present), _seed(seed, 3)) >= share, tf.float32)
+    something_left = tf.reduce_any(kept * used > 0, axis=-1, keepdims=True)
+    return {**windows, "present": tf.where(something_left, kept, present)}
