@@ -202,13 +202,14 @@ def print_stream(
     scorer: Scorer,
     box: Box | None = None,
     look_for_webcam: bool = True,
+    minimum_seconds: float = MINIMUM_SECONDS,
     json_lines: bool = False,
     write: Callable[[str], None] = lambda line: print(line, flush=True),
 ) -> int:
     """Print a line a second, see `score_stream`; return how many windows were scored."""
     form = as_json if json_lines else as_line
     windows = 0
-    for score in score_stream(source, scorer, box, look_for_webcam):
+    for score in score_stream(source, scorer, box, look_for_webcam, minimum_seconds):
         write(form(score))
         windows += 1
     return windows
