@@ -247,13 +247,15 @@ def live(
     model: ModelOption = None,
 ) -> None:
     """Score a recording or stream, a line a second."""
+    from merlb_model.params import ExtractParams
     from merlb_model.serving.live import box_for, print_stream
     from merlb_model.serving.scorer import Scorer, find_model
 
     here = _here(context)
     webcam = _parse_box(box) if box else box_for(source, _boxes(here))
+    params = here.params.extract if here.params_file.exists() else ExtractParams()
     scorer = Scorer.load(find_model(_model_folder(here, model)))
-    print_stream(source, scorer, webcam, json_lines=json)
+    print_stream(source, scorer, webcam, params.find_webcam, params.minimum_seconds, json_lines=json)
 
 
 @app.command()

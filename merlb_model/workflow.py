@@ -5,7 +5,10 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from merlb_model import tracking
 from merlb_model.errors import MerlbError
+from merlb_model.files import read_json
+from merlb_model.params import ExportParams
 
 NEXT_STEPS: Final = """
 What next
@@ -35,6 +38,25 @@ def reproduce(root: Path) -> bool:
     if code:
         raise MerlbError("the pipeline stopped at the stage named above; mend what it says, then run again")
     return _lock(root) != before
+
+
+def recreate_if_unknown(uri: str, models: Path, reports: Path, exported: Path, params: ExportParams) -> None:
+    """Give MLflow the run of ``run.json`` where it has none: outputs that came from a cache were never logged here.
+
+    Raises:
+        MerlbError: MLflow does not answer, or an output is missing.
+    """
+    run = read_json(models / "run.json", "make run")
+    if tracking.is_known(uri, run):
+        return
+    from merlb_model.evaluation.evaluate import log_reports
+    from merlb_model.serving.export import log_export
+    from merlb_model.training.train import log_history
+
+    with tracking.resume(uri, run) as log:
+        log_history(models / "history.csv", log)
+        log_reports(reports, log)
+        log_export(exported, params, log)
 
 
 def _lock(root: Path) -> bytes:

@@ -84,10 +84,16 @@ def evaluate(
     write_pictures(out, models / "history.csv", split, scored)
     write_json(out / "metrics.json", metrics)
     with tracking.resume(tracking_uri, run) as log:
-        log.metrics(flat_scores(metrics))
-        log.tags({name: str(metrics[name]) for name in ("store_hash", "weights_hash", "git")})
-        for name in ("metrics.json", "calibration.json", "predictions.parquet", "confusion", "figures"):
-            log.file(out / name, name if (out / name).is_dir() else "")
+        log_reports(out, log)
+
+
+def log_reports(reports: Path, log: tracking.RunLog) -> None:
+    """Log what `evaluate` left in ``reports``: scores, hashes, tables and figures."""
+    metrics = read_json(reports / "metrics.json", _MADE_BY)
+    log.metrics(flat_scores(metrics))
+    log.tags({name: str(metrics[name]) for name in ("store_hash", "weights_hash", "git")})
+    for name in ("metrics.json", "calibration.json", "predictions.parquet", "confusion", "figures"):
+        log.file(reports / name, name if (reports / name).is_dir() else "")
 
 
 def load_trained(models: Path) -> tuple[dict[str, Any], keras.Model]:

@@ -69,6 +69,12 @@ def usable_box(box: Box | None, frame: Frame) -> Box | None:
     return (left, top, right, bottom) if left < right and top < bottom else None
 
 
+def box_in(recording: Recording, box: Box | None) -> Box | None:
+    """``box`` clipped to the recording's frames; None where it lies outside them."""
+    frame = next(iter(recording.frames.values()), None)
+    return box if frame is None else usable_box(box, frame)
+
+
 def shrink(frame: Frame, box: Box | None) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """One frame as its face, u8 (64, 64, 3), and its screen, u8 (128, 128, 3), by area interpolation."""
     face = np.zeros((FACE_PIXELS, FACE_PIXELS, 3), np.uint8)
@@ -108,6 +114,7 @@ def cut(recording: Recording, start_seconds: float, box: Box | None, minimum_sec
     A modality of less than ``minimum_seconds`` in the window is absent, and its array is zeros.
     """
     first = round(start_seconds / STEP_SECONDS)
+    box = box_in(recording, box)
     steps = cut_steps(recording, first, STEPS, box)
     return as_window(steps, _samples_inside(recording, first), box is not None, minimum_seconds)
 

@@ -65,10 +65,16 @@ def export(
         card = model_card(info, metrics, run, _corpus(clips, metrics), network.count_params())
         (fresh / "MODEL_CARD.md").write_text(card, encoding="utf-8")
     with tracking.resume(tracking_uri, run) as log:
-        version = log.register(out, params.registered_model, tensor_specs(info["tasks"]))
-        log.file(out / "MODEL_CARD.md")
-        if version:
-            log.tags({"registered_version": version})
+        log_export(out, params, log)
+
+
+def log_export(exported: Path, params: ExportParams, log: tracking.RunLog) -> None:
+    """Register what `export` left in ``exported`` as a version, and log its card."""
+    info = read_json(exported / "merlb.json", "merlb export")
+    version = log.register(exported, params.registered_model, tensor_specs(info["tasks"]))
+    log.file(exported / "MODEL_CARD.md")
+    if version:
+        log.tags({"registered_version": version})
 
 
 def model_info(network: keras.Model, run: Mapping[str, Any], temperature: Mapping[str, float]) -> dict[str, Any]:

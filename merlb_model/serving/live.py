@@ -17,7 +17,7 @@ from merlb_model.labels import MODALITIES
 from merlb_model.media.decode import is_url, read
 from merlb_model.media.recording import SAMPLE_RATE, Recording
 from merlb_model.media.webcam import find_webcam
-from merlb_model.media.windows import WINDOW_SECONDS, Box, Steps, Window, as_window, cut_steps, slice_start
+from merlb_model.media.windows import WINDOW_SECONDS, Box, Steps, Window, as_window, box_in, cut_steps, slice_start
 from merlb_model.serving.scorer import STEPS_PER_SECOND, Features, Scorer
 
 HOP_SECONDS: Final = 1
@@ -87,6 +87,7 @@ def score_stream(
                 )
             if box is None and look_for_webcam:
                 box = find_webcam([recording.frames[slot] for slot in sorted(recording.frames)])
+            box = box_in(recording, box)
             hops = _Hops(scorer, recording, box, minimum_seconds)
         if hops is not None:
             yield from hops.until(ready)

@@ -103,6 +103,14 @@ def train(
         write_json(out / "run.json", run)
 
 
+def log_history(history: Path, log: tracking.RunLog) -> None:
+    """Log the curves of ``history.csv``, an epoch a step, and the file."""
+    for row in pd.read_csv(history).to_dict(orient="records"):
+        epoch = int(row.pop("epoch"))
+        log.metrics({str(name): float(value) for name, value in row.items()}, step=epoch)
+    log.file(history)
+
+
 def read_rows(store: ClipStore, splits: Path, train_rows: Path) -> Rows:
     """Training rows, repeated as `oversample` says, and validation rows.
 

@@ -71,6 +71,10 @@ def test_no_box_is_no_face_and_no_video_is_no_screen() -> None:
     assert cut(_recording(5.0, video=False), 0.0, (0, 0, 9, 9)).present.tolist() == [False, False, True]
 
 
+def test_a_box_outside_the_frame_is_no_face() -> None:
+    assert cut(_recording(5.0), 0.0, (500, 0, 600, 90)).present.tolist() == [False, True, True]
+
+
 def test_steps_cut_second_by_second_are_those_of_the_window(tmp_path: Path) -> None:
     recording = read_clip(write_media(tmp_path / "clip.mp4", seconds=7.0, fps=10), seconds=7.0)
     window = cut(recording, 1.0, (0, 0, 40, 40))
