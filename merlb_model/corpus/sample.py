@@ -178,7 +178,7 @@ def _render_clip(clip: _Clip, params: CorpusParams, out: Path) -> None:
     states = clip.states
     rng = _generator(params, _CLIP, clip.number)
     times = np.arange(round(CLIP_SECONDS * params.fps)) / params.fps
-    screen = Screen(sample_rules.EVENTS[states.event], style.screen, style.face.box, times, rng)
+    screen = Screen(sample_rules.EVENTS[states.event], style.screen, times, rng)
     face = Face(states.expression, states.agitation, style.face, times, rng)
     sound = sample_voice.synthesise(states.contour, states.energy, style.voice, rng)
     frames = _frames(screen, face, style.face.box, params, len(times))

@@ -71,9 +71,9 @@ class FaceStyle:
 
 
 def _place_webcam(rng: np.random.Generator) -> Box:
-    """A box of 136 to 168 pixels in one of the four corners, some pixels off the edges."""
-    width, height = int(rng.integers(136, 169)), int(rng.integers(136, 169))
-    margin_x, margin_y = (int(margin) for margin in rng.integers(0, 9, 2))
+    """A box in one of the four corners, some pixels off the edges; it leaves free what the screen needs."""
+    width, height = int(rng.integers(122, 161)), int(rng.integers(116, 131))
+    margin_x, margin_y = (int(margin) for margin in rng.integers(0, 7, 2))
     x = margin_x if rng.integers(2) else WIDTH - margin_x - width
     y = margin_y if rng.integers(2) else HEIGHT - margin_y - height
     return x, y, x + width, y + height
