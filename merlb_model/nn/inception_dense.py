@@ -22,7 +22,7 @@ class FrameSizes:
         stem_pool: halve the map after the stem by max-pooling.
         inception: filters of each of the inception module's four branches.
         growth: filters that each layer of a dense block adds.
-        blocks: layers of each dense block; a transition that halves the map follows each.
+        blocks: layers of each dense block; a transition that halves the map stands between two.
         places: things whose places are followed; each takes three of the features.
         bottleneck: channels of the last map before it is flattened.
         features: width of the vector a frame ends in.
@@ -95,22 +95,20 @@ def inception(maps: Any, filters: int, name: str) -> Any:
 
 
 def dense_block(maps: Any, depth: int, growth: int, name: str) -> Any:
-    """``depth`` layers, each reading all maps before it and adding ``growth`` of its own (Huang et al. 2017)."""
+    """``depth`` layers, each reading all maps before it and adding ``growth`` of its own (Huang et al. 2017).
+
+    Norm and ReLU stand behind the convolutions: a map is normed once, not again by each layer that reads it.
+    """
     for index in range(depth):
-        fresh = norm_relu(maps, f"{name}_{index}_in")
-        fresh = _convolution(fresh, 2 * growth, 1, f"{name}_{index}_narrow")
-        fresh = layers.Conv2D(
-            growth, 3, 1, "same", use_bias=False, kernel_initializer="he_normal", name=f"{name}_{index}"
-        )(fresh)
+        fresh = _convolution(maps, 2 * growth, 1, f"{name}_{index}_narrow")
+        fresh = _convolution(fresh, growth, 3, f"{name}_{index}")
         maps = layers.Concatenate(name=f"{name}_{index}_joined")([maps, fresh])
     return maps
 
 
 def transition(maps: Any, name: str) -> Any:
     """Half the channels at half the size."""
-    maps = norm_relu(maps, f"{name}_in")
-    maps = layers.Conv2D(maps.shape[-1] // 2, 1, use_bias=False, kernel_initializer="he_normal", name=name)(maps)
-    return layers.AveragePooling2D(2, name=f"{name}_pool")(maps)
+    return layers.AveragePooling2D(2, name=f"{name}_pool")(_convolution(maps, maps.shape[-1] // 2, 1, name))
 
 
 @keras.saving.register_keras_serializable(package="merlb")
@@ -139,7 +137,7 @@ def frame_encoder(shape: Sequence[int], sizes: FrameSizes, name: str) -> keras.M
     """Network of one frame: u8 [B, height, width, 3] RGB → f32 [B, ``sizes.features``].
 
     Nothing is averaged over the whole map: an event is a motion, and a motion is a change of place. The vector holds
-    the places of ``sizes.places`` learnt things, and a dense reading of the map at a quarter of its size.
+    the places of ``sizes.places`` learnt things, and a dense reading of the last map.
     """
     frames = keras.Input(shape, dtype="uint8", name=f"{name}_frame")
     maps = layers.Rescaling(1 / 127.5, offset=-1.0, name="scale")(frames)
@@ -148,13 +146,13 @@ def frame_encoder(shape: Sequence[int], sizes: FrameSizes, name: str) -> keras.M
     if sizes.stem_pool:
         maps = layers.MaxPooling2D(3, 2, "same", name="stem_pool")(maps)
     maps = inception(maps, sizes.inception, "inception")
+    places = Places(name="places")(layers.Conv2D(sizes.places, 1, name="places_maps")(maps))
+    maps = layers.MaxPooling2D(3, 2, "same", name="inception_halved")(maps)
     for index, depth in enumerate(sizes.blocks):
+        if index:
+            maps = transition(maps, f"transition_{index}")
         maps = dense_block(maps, depth, sizes.growth, f"dense_{index}")
-        if index == 0:
-            found = layers.Conv2D(sizes.places, 1, name="places_maps")(norm_relu(maps, "places"))
-            places = Places(name="places")(found)
-        maps = transition(maps, f"transition_{index}")
-    maps = _convolution(norm_relu(maps, "last"), sizes.bottleneck, 1, "bottleneck")
+    maps = _convolution(maps, sizes.bottleneck, 1, "bottleneck")
     vector = layers.Dense(sizes.features - places.shape[-1], use_bias=False, name="reading")(
         layers.Flatten(name="flat")(maps)
     )

@@ -33,8 +33,8 @@ class Preset:
 
 PRESETS: Final[dict[str, Preset]] = {
     "small": Preset(
-        face=FrameSizes((16, 3, 2), True, 12, 12, (3,), 16, 12, 96),
-        screen=FrameSizes((24, 5, 4), True, 12, 16, (3,), 24, 12, 128),
+        face=FrameSizes((16, 3, 2), True, 8, 12, (3,), 16, 16, 96),
+        screen=FrameSizes((24, 5, 4), True, 12, 12, (3,), 24, 16, 128),
         audio=AudioSizes(64, (16, 24, 32), 16, 64),
     ),
     "paper": Preset(
@@ -112,7 +112,8 @@ def encode(model: keras.Model, windows: Mapping[str, Any]) -> dict[str, Any]:
 
 def fuse(model: keras.Model, features: Mapping[str, Any], present: Any) -> dict[str, Any]:
     """Logits {task: f32 [B, classes]} from a window's features: 20 steps of face and screen, 19 of audio."""
-    return dict(model.get_layer("fuse")({**features, "present": present}, training=False))
+    inputs = {name: ops.convert_to_tensor(values) for name, values in {**features, "present": present}.items()}
+    return dict(model.get_layer("fuse")(inputs, training=False))
 
 
 def calibrated(model: keras.Model, logits: Mapping[str, Any], present: Any, temperature: Mapping[str, float]) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from merlb_model.labels import MODALITIES
 Windows = dict[str, tf.Tensor]
 _CONTRAST = 0.2  # most by which a clip's contrast is changed, as a share
 _LIGHT = 20.0  # most by which a clip is lighter or darker, of 255
-_MIXING = 0.25  # standard deviation of the share of each colour channel that goes into another
+_MIXING = 0.4  # most of a colour channel that goes into another, as a share
 _FACE_SHIFT = 4  # most by which a clip's faces are moved each way, in pixels of 64
 _SCREEN_SHIFT = 12  # the same for screens, in pixels of 128
 
@@ -32,32 +32,34 @@ def augment(windows: Windows, seed: tf.Tensor) -> Windows:
     changed = {}
     for number, (name, reach) in enumerate((("face", _FACE_SHIFT), ("screen", _SCREEN_SHIFT))):
         own = _seed(seed, number)
-        frames = _moved(_mirrored(windows[name], _seed(own, 0)), reach, _seed(own, 1))
-        changed[name] = _recoloured(frames, _seed(own, 2))
+        frames = _moved(windows[name], reach, own)
+        changed[name] = _recoloured(frames, own)
     return {**windows, **changed}
 
 
-def _mirrored(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
-    """Half of the clips left to right."""
-    chosen = tf.random.stateless_uniform((tf.shape(frames)[0], 1, 1, 1, 1), seed) < 0.5
-    return tf.where(chosen, tf.reverse(frames, [3]), frames)
-
-
 def _moved(frames: tf.Tensor, reach: int, seed: tf.Tensor) -> tf.Tensor:
-    """Clips moved by up to ``reach`` pixels each way; what leaves at one edge comes in at the other."""
-    shifts = tf.random.stateless_uniform((tf.shape(frames)[0], 2), seed, -reach, reach + 1, tf.int32)
-    return tf.map_fn(
-        lambda clip: tf.roll(clip[0], clip[1], [1, 2]), (frames, shifts), fn_output_signature=frames.dtype
-    )
+    """Clips moved by up to ``reach`` pixels each way, half of them mirrored left to right.
+
+    What leaves at one edge comes in at the other.
+    """
+    clips = tf.shape(frames)[0]
+    shifts = tf.random.stateless_uniform((clips, 2), _seed(seed, 0), -reach, reach + 1, tf.int32)
+    mirrored = tf.random.stateless_uniform((clips,), _seed(seed, 1)) < 0.5
+
+    def change(clip: tuple[tf.Tensor, tf.Tensor, tf.Tensor]) -> tf.Tensor:
+        one, shift, mirror = clip
+        return tf.roll(tf.cond(mirror, lambda: tf.reverse(one, [2]), lambda: one), shift, [1, 2])
+
+    return tf.map_fn(change, (frames, shifts, mirrored), fn_output_signature=frames.dtype)
 
 
 def _recoloured(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     """Mix the colour channels, change contrast about mid-grey and add light."""
     clips, shape = tf.shape(frames)[0], tf.shape(frames)
-    contrast = tf.random.stateless_uniform((clips, 1, 1), _seed(seed, 0), 1 - _CONTRAST, 1 + _CONTRAST)
-    light = tf.random.stateless_uniform((clips, 1, 1), _seed(seed, 1), -_LIGHT, _LIGHT)
-    mixing = tf.eye(3) + tf.random.stateless_normal((clips, 3, 3), _seed(seed, 2), stddev=_MIXING)
-    mixing = contrast * mixing / tf.reduce_sum(mixing, axis=1, keepdims=True)  # grey stays grey
+    contrast = tf.random.stateless_uniform((clips, 1, 1), _seed(seed, 2), 1 - _CONTRAST, 1 + _CONTRAST)
+    light = tf.random.stateless_uniform((clips, 1, 1), _seed(seed, 3), -_LIGHT, _LIGHT)
+    mixing = tf.random.stateless_uniform((clips, 3, 3), _seed(seed, 4), -_MIXING, _MIXING)
+    mixing = contrast * (tf.eye(3) + mixing - tf.reduce_mean(mixing, axis=1, keepdims=True))  # grey stays grey
     pixels = tf.matmul(tf.cast(tf.reshape(frames, (clips, -1, 3)), tf.float32), mixing)
     lit = pixels + (light + 128.0 * (1.0 - contrast))
     return tf.reshape(tf.cast(tf.clip_by_value(lit, 0.0, 255.0), tf.uint8), shape)
