@@ -48,8 +48,7 @@ def batches(
     def window(chosen: tf.Tensor) -> tuple[dict[str, tf.Tensor], dict[str, tf.Tensor]]:
         arrays = tf.numpy_function(read, [chosen], [tf.as_dtype(kind) for kind in kinds], stateful=False)
         windows = {
-            name: tf.ensure_shape(array, (None, *SHAPES[name]))
-            for name, array in zip(MODALITIES, arrays, strict=True)
+            name: tf.ensure_shape(array, (None, *SHAPES[name])) for name, array in zip(MODALITIES, arrays, strict=True)
         }
         windows["present"] = tf.gather(present, chosen)
         return windows, {task: tf.gather(indices, chosen) for task, indices in targets.items()}

@@ -137,7 +137,10 @@ def score_rows(network: keras.Model, store: ClipStore, split: NDArray[np.str_], 
     temperature = {task: fit_temperature(values[fitting], actual[task][fitting]) for task, values in logits.items()}
     probabilities = calibrated(network, logits, store.present, temperature)
     before, after = (
-        {task: nll(logits[task][fitting], actual[task][fitting], by[task]) if fitting.any() else None for task in logits}
+        {
+            task: nll(logits[task][fitting], actual[task][fitting], by[task]) if fitting.any() else None
+            for task in logits
+        }
         for by in (dict.fromkeys(logits, 1.0), temperature)
     )
     calibration = {
@@ -201,7 +204,7 @@ def write_pictures(out: Path, history: Path, split: NDArray[np.str_], scored: Sc
 
 def flat_scores(metrics: dict[str, Any]) -> dict[str, float]:
     """Scores by name, as MLflow lists them: ``test_event_macro_f1``, ``test_event_f1_routing``, …"""
-    flat = {}
+    flat: dict[str, float | None] = {}
     for task, scores in metrics["tasks"].items():
         flat |= {f"test_{task}_{name}": scores[name] for name in ("macro_f1", "weighted_f1", "uar")}
         flat |= {f"test_{task}_f1_{label}": each["f1"] for label, each in scores["per_class"].items()}

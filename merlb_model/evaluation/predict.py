@@ -30,7 +30,9 @@ def gather_logits(
     label: str | None = None,
 ) -> dict[str, NDArray[np.float32]]:
     """``predict_logits`` by a function traced before: for those who predict each epoch."""
-    kept: dict[str, list[NDArray[np.float32]]] = {task: [np.zeros((0, size), np.float32)] for task, size in heads(model).items()}
+    kept: dict[str, list[NDArray[np.float32]]] = {
+        task: [np.zeros((0, size), np.float32)] for task, size in heads(model).items()
+    }
     source = batches(store, rows, batch_size)
     count = math.ceil(len(rows) / batch_size)
     for windows, _ in source if label is None else track(source, label, total=count, unit="batch"):

@@ -76,7 +76,9 @@ def draw_reliability(path: Path, tasks: Mapping[str, tuple[NDArray[np.float32], 
         tasks: calibrated probabilities f32 [N, classes] and class indices i64 [N] of each task.
     """
     figure = Figure(figsize=(3.4 * len(tasks), 3.6), layout="constrained")
-    for axes, (task, (probabilities, actual)) in zip(np.atleast_1d(figure.subplots(1, len(tasks))), tasks.items(), strict=True):
+    for axes, (task, (probabilities, actual)) in zip(
+        np.atleast_1d(figure.subplots(1, len(tasks))), tasks.items(), strict=True
+    ):
         _draw_one_reliability(axes, task, probabilities, actual)
     _save(figure, path)
 

@@ -7,6 +7,7 @@ import importlib
 import os
 import tempfile
 from types import ModuleType
+from typing import TYPE_CHECKING
 
 _SETTINGS = {
     "TF_CPP_MIN_LOG_LEVEL": "3",  # a machine without a GPU is no error; real ones are raised as exceptions
@@ -38,5 +39,11 @@ def _import_quietly(module: str) -> ModuleType:
 
 for _name, _value in _SETTINGS.items():
     os.environ.setdefault(_name, _value)
-tf = _import_quietly("tensorflow")
-keras = _import_quietly("keras")
+if TYPE_CHECKING:
+    import keras
+    import tensorflow as tf
+else:
+    tf = _import_quietly("tensorflow")
+    keras = _import_quietly("keras")
+
+__all__ = ["keras", "tf"]

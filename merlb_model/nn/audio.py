@@ -4,7 +4,7 @@ A segment is two slices long (0.5 s) and starts on a slice, so a window of 20 sl
 segments that overlap. Nothing here looks beyond a segment: a segment's features are the same in every window.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,11 +43,11 @@ class AudioSizes:
 
 def mel_matrix(mels: int) -> NDArray[np.float32]:
     """Slaney's mel filters from librosa: f32 (513, ``mels``), power spectrum to bands."""
-    import librosa  # here alone: a trained model carries the matrix, so that neither loading nor serving needs librosa
+    from librosa.filters import (
+        mel,
+    )  # here alone: a trained model carries the matrix, so that neither loading nor serving needs librosa
 
-    filters: NDArray[np.float32] = librosa.filters.mel(
-        sr=SAMPLE_RATE, n_fft=FRAME_SAMPLES, n_mels=mels, fmin=60.0, fmax=8_000.0
-    )
+    filters: NDArray[np.float32] = mel(sr=SAMPLE_RATE, n_fft=FRAME_SAMPLES, n_mels=mels, fmin=60.0, fmax=8_000.0)
     return filters.T.astype(np.float32)
 
 
@@ -108,7 +108,9 @@ def segment_encoder(sizes: AudioSizes, slice_samples: int, name: str) -> keras.M
             filters, 3 if index else 5, 2, "same", use_bias=False, kernel_initializer="he_normal", name=f"conv_{index}"
         )(maps)
         maps = norm_relu(maps, f"conv_{index}")
-    maps = layers.Conv2D(sizes.bottleneck, 1, activation="relu", kernel_initializer="he_normal", name="bottleneck")(maps)
+    maps = layers.Conv2D(sizes.bottleneck, 1, activation="relu", kernel_initializer="he_normal", name="bottleneck")(
+        maps
+    )
     vector = layers.Dense(sizes.features, use_bias=False, name="features")(layers.Flatten(name="flat")(maps))
     return keras.Model(spectrogram, norm_relu(vector, "features"), name=name)
 
@@ -142,7 +144,7 @@ class EachSegment(EachStep):
         return {**super().get_config(), "mels": self.mels}
 
 
-def audio_level(batches: Sequence[Any], mels: int) -> dict[str, list[float]]:
+def audio_level(batches: Iterable[Any], mels: int) -> dict[str, list[float]]:
     """Mean and standard deviation of each mel band over batches of slices, i16 [B, T, samples].
 
     Silence is left out where there is anything else: padding must not set the scale.

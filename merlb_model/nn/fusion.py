@@ -78,7 +78,7 @@ class OrPrior(layers.Layer):
 
 @keras.saving.register_keras_serializable(package="merlb")
 class WithChange(layers.Layer):
-    """Each step's features beside their change since the step before: [B, T, D] → [B, T, 2·D]; the first changes by 0."""
+    """Each step's features beside their change since the step before: [B, T, D] → [B, T, 2·D]; 0 for the first."""
 
     def call(self, steps: Any) -> Any:
         change = steps[:, 1:] - steps[:, :-1]
@@ -91,11 +91,13 @@ class WithChange(layers.Layer):
 def _vector(features: Any, present: Any, index: int) -> Any:
     """A modality's steps as one vector [B, 128], zero where the modality is absent."""
     modality = MODALITIES[index]
-    recurrent = layers.LSTM(VECTOR_WIDTH // 2, name=f"{modality}_lstm")
+    recurrent = layers.LSTM(VECTOR_WIDTH // 2, return_sequences=True, name=f"{modality}_lstm")
     steps = WithChange(name=f"{modality}_with_change")(features)
     # Changes are much smaller than what changes: the norm brings both to one scale.
-    steps = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=1e-6, name=f"{modality}_norm")(steps)
-    vector = layers.Bidirectional(recurrent, name=f"{modality}_both_ways")(steps)
+    steps = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=1e-2, name=f"{modality}_norm")(steps)
+    states = layers.Bidirectional(recurrent, name=f"{modality}_both_ways")(steps)
+    # The mean of the states, not the last ones: each step is as near to the answer as any other.
+    vector = layers.GlobalAveragePooling1D(name=f"{modality}_vector")(states)
     return layers.Multiply(name=f"{modality}_if_present")([vector, present[:, index : index + 1]])
 
 
@@ -129,7 +131,9 @@ def fuser(
     vectors = [
         _vector(inputs[name], usable, index)
         if name in modalities
-        else layers.Flatten(name=f"{name}_flat")(NothingThere(VECTOR_WIDTH, name=f"{name}_withheld")(inputs[name][:, :1]))
+        else layers.Flatten(name=f"{name}_flat")(
+            NothingThere(VECTOR_WIDTH, name=f"{name}_withheld")(inputs[name][:, :1])
+        )
         for index, name in enumerate(MODALITIES)
     ]
     fused = TensorTrainFusion(name="fusion")(vectors)

@@ -62,7 +62,6 @@ def build_model(
     """
     keras.utils.set_random_seed(seed)
     preset = PRESETS[params.preset]
-    frames = {"face": preset.face, "screen": preset.screen}
     inputs = {name: keras.Input(SHAPES[name], dtype=DTYPES[name].name, name=name) for name in MODALITIES}
     present = keras.Input((len(MODALITIES),), name="present")
     encoders = _encoders(preset, params.modalities)
@@ -116,7 +115,9 @@ def fuse(model: keras.Model, features: Mapping[str, Any], present: Any) -> dict[
     return dict(model.get_layer("fuse")(inputs, training=False))
 
 
-def calibrated(model: keras.Model, logits: Mapping[str, Any], present: Any, temperature: Mapping[str, float]) -> dict[str, Any]:
+def calibrated(
+    model: keras.Model, logits: Mapping[str, Any], present: Any, temperature: Mapping[str, float]
+) -> dict[str, Any]:
     """Probabilities {task: f32 [B, classes]}: softmax of logits over the task's temperature.
 
     Where nothing is present the logits are the training prior's, which no temperature may bend.

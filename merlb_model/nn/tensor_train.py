@@ -14,8 +14,8 @@ _VECTORS = 3
 class TensorTrainFusion(keras.layers.Layer):
     """Fuse three vectors through a tensor-train matrix on their outer product.
 
-    With ``x = [1; v]`` for each vector ``v``, the layer computes ``y = K^T vec(x1 ⊗ x2 ⊗ x3)``, where the matrix ``K`` of
-    ``prod(input_modes)`` rows and ``prod(output_modes)`` columns is a product of small cores
+    With ``x = [1; v]`` for each vector ``v``, the layer computes ``y = K^T vec(x1 ⊗ x2 ⊗ x3)``, where the matrix ``K``
+    of ``prod(input_modes)`` rows and ``prod(output_modes)`` columns is a product of small cores
     ``G_k [ranks[k], input_modes[k], output_modes[k], ranks[k+1]]`` (Oseledets 2011, Novikov et al. 2015).
 
     The outer product has rank one, and the modes' borders meet the vectors' borders, so each vector meets its own

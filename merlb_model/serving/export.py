@@ -158,7 +158,7 @@ def golden_windows(store: ClipStore, split: NDArray[np.str_]) -> dict[str, NDArr
 
 
 def write_golden(folder: Path, windows: Windows) -> None:
-    """Write ``golden.npz``: the windows, ``present`` and the answers of the SavedModel in ``folder`` as ``answer_<task>``.
+    """Write ``golden.npz``: the windows, ``present``, and what the SavedModel in ``folder`` answers: ``answer_<task>``.
 
     Who serves the model checks with it that the numbers are still the same. No pickle in it.
     """

@@ -131,7 +131,9 @@ def test_weights_hash_covers_every_variable() -> None:
     assert len(seen) == len(model.weights) + 1
 
 
-def test_a_trained_model_loads_without_librosa(network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_trained_model_loads_without_librosa(
+    network: keras.Model, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     network.save(tmp_path / "merlb.keras")
     monkeypatch.setitem(__import__("sys").modules, "librosa", None)
     load_model(tmp_path / "merlb.keras")

@@ -16,7 +16,9 @@ SMALL = {"input_modes": (2, 3, 4, 3, 2), "output_modes": (2, 1, 3, 2, 2), "ranks
 SMALL_WIDTHS = (5, 3, 5)
 
 
-def _vectors(widths: tuple[int, ...], batch: int = 4, dtype: str = "float64", seed: int = 0) -> list[NDArray[np.float64]]:
+def _vectors(
+    widths: tuple[int, ...], batch: int = 4, dtype: str = "float64", seed: int = 0
+) -> list[NDArray[np.float64]]:
     generator = np.random.default_rng(seed)
     return [generator.standard_normal((batch, width)).astype(dtype) for width in widths]
 
