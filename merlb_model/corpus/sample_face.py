@@ -19,7 +19,7 @@ _HAIRS: Final = (
     (70, 60, 130),
 )
 _EYES: Final = ((60, 40, 26), (50, 80, 60), (46, 70, 110))
-_SWAYS: Final = ((0.012, 0.15), (0.035, 0.45), (0.085, 1.3))
+_SWAYS: Final = ((0.006, 0.15), (0.036, 0.55), (0.085, 1.3))
 """Amplitude (share of the webcam's height) and rate (Hz) of the head's motion at low, neutral and high agitation."""
 _BLINKS: Final = (0.1, 0.35, 0.9)
 """Blinks a second at each level."""
@@ -59,12 +59,12 @@ class FaceStyle:
             hair=_HAIRS[rng.integers(len(_HAIRS))],
             eyes=_EYES[rng.integers(len(_EYES))],
             room=rng.uniform(60, 190, 3),
-            width=float(rng.uniform(0.265, 0.31)),
-            height=float(rng.uniform(0.36, 0.40)),
-            eye_gap=float(rng.uniform(0.118, 0.14)),
-            eye_size=float(rng.uniform(0.052, 0.062)),
-            brow_width=float(rng.uniform(0.024, 0.034)),
-            mouth_width=float(rng.uniform(0.115, 0.14)),
+            width=float(rng.uniform(0.31, 0.345)),
+            height=float(rng.uniform(0.405, 0.435)),
+            eye_gap=float(rng.uniform(0.135, 0.15)),
+            eye_size=float(rng.uniform(0.058, 0.066)),
+            brow_width=float(rng.uniform(0.032, 0.040)),
+            mouth_width=float(rng.uniform(0.155, 0.175)),
             fringe=float(rng.uniform(0.20, 0.27)),
             long_hair=bool(rng.integers(2)),
         )
@@ -97,7 +97,7 @@ class Face:
         self._style = style
         self._height = style.box[3] - style.box[1]
         self._width = style.box[2] - style.box[0]
-        strength = rng.uniform(0.8, 1.15)
+        strength = rng.uniform(0.9, 1.1)
         self._mood = (expression - 1) * strength
         self._room = self._paint_room(rng)
         self._head, self._mask = self._paint_head(rng)
@@ -205,13 +205,13 @@ class Face:
     def _draw_brows(self, head: Frame) -> None:
         """Inner ends down and together when negative, raised and arched when positive."""
         style, mood = self._style, self._mood
-        inner = -0.145 + 0.035 * max(0.0, -mood) - 0.022 * max(0.0, mood)
-        outer = -0.145 - 0.020 * max(0.0, -mood) - 0.012 * max(0.0, mood)
+        inner = -0.150 + 0.045 * max(0.0, -mood) - 0.030 * max(0.0, mood)
+        outer = -0.150 - 0.035 * max(0.0, -mood) + 0.005 * max(0.0, mood)
         tone = as_colour(np.array(style.hair) * 0.6)
         for side in (-1, 1):
             line = [
                 self._point(side * (style.eye_gap - 0.072), inner),
-                self._point(side * style.eye_gap, (inner + outer) / 2 - 0.014 - 0.012 * max(0.0, mood)),
+                self._point(side * style.eye_gap, (inner + outer) / 2 - 0.012 - 0.030 * max(0.0, mood)),
                 self._point(side * (style.eye_gap + 0.075), outer),
             ]
             cv2.polylines(head, [np.array(line, np.int32)], False, tone, self._length(style.brow_width), cv2.LINE_AA)
@@ -220,11 +220,11 @@ class Face:
         """A curve whose ends go up when positive and down when negative, parted by ``opening`` (0 to 1)."""
         style, mood = self._style, self._mood
         across = np.linspace(-1, 1, 13)
-        bend = 0.062 * mood * (0.5 - across**2)
-        part = (0.006 + 0.028 * opening) * (1 - across**2)
+        bend = 0.115 * mood * (0.5 - across**2)
+        part = (0.012 + 0.020 * opening) * (1 - across**2)
         reach = style.mouth_width * (1 + 0.12 * abs(mood))
-        upper = [self._point(x * reach, 0.215 + y) for x, y in zip(across, bend - part, strict=True)]
-        lower = [self._point(x * reach, 0.215 + y) for x, y in zip(across, bend + part, strict=True)]
+        upper = [self._point(x * reach, 0.225 + y) for x, y in zip(across, bend - part, strict=True)]
+        lower = [self._point(x * reach, 0.225 + y) for x, y in zip(across, bend + part, strict=True)]
         outline = np.array(upper + lower[::-1], np.int32)
         cv2.fillPoly(head, [outline], (52, 16, 18), cv2.LINE_AA)
         cv2.polylines(
@@ -240,7 +240,7 @@ def _head_motion(agitation: int, times: FloatArray, rng: np.random.Generator) ->
     waves = np.sin(2 * np.pi * rates[0] * times[:, None] + phases[0])
     waves = 0.75 * waves + 0.25 * np.sin(4.3 * np.pi * rates[1] * times[:, None] + phases[1])
     reach = amplitude * np.array([1.0, 0.6, 70.0, 0.4]) * rng.uniform(0.85, 1.15)
-    rest = np.array([rng.uniform(-0.05, 0.05), rng.uniform(-0.02, 0.03), rng.uniform(-4, 4), rng.uniform(0.92, 1.04)])
+    rest = np.array([rng.uniform(-0.03, 0.03), rng.uniform(-0.02, 0.02), rng.uniform(-3, 3), rng.uniform(0.95, 1.02)])
     return np.asarray(rest + reach * waves)
 
 

@@ -14,7 +14,7 @@ CLIP_SAMPLES: Final = round(CLIP_SECONDS * SAMPLE_RATE)
 
 _GLIDE_SEMITONES: Final = 6.0
 """A falling syllable goes from this far above the phrase's line to this far below, a rising one the other way."""
-_PHRASE_SEMITONES: Final = 1.5
+_PHRASE_SEMITONES: Final = 2.0
 """The phrase's own line goes the same way, this far about its middle."""
 
 
@@ -30,9 +30,9 @@ class _Delivery:
 
 
 _DELIVERIES: Final = (
-    _Delivery((0.28, 0.34), 0.10, (1, 3), (0.45, 0.80), -10.0),
-    _Delivery((0.18, 0.22), 0.07, (3, 6), (0.25, 0.45), -5.0),
-    _Delivery((0.13, 0.15), 0.02, (9, 14), (0.06, 0.12), 0.0),
+    _Delivery((0.32, 0.38), 0.12, (1, 3), (0.40, 0.70), -10.0),
+    _Delivery((0.22, 0.26), 0.07, (3, 6), (0.22, 0.40), -5.0),
+    _Delivery((0.16, 0.18), 0.02, (8, 12), (0.06, 0.12), 0.0),
 )
 """At low, neutral and high energy."""
 
@@ -102,17 +102,22 @@ def _syllables(delivery: _Delivery, rng: np.random.Generator) -> list[tuple[floa
 
 
 def _syllable(direction: int, seconds: float, line: float, style: VoiceStyle, rng: np.random.Generator) -> FloatArray:
-    """One syllable of about unit level: glottal pulses through a vowel's formants, f64 (samples,)."""
+    """One syllable of about unit level: glottal pulses through a vowel's formants, f64 (samples,).
+
+    It is made at a steady pitch and then played faster and slower, as a tape would be: the formants glide with the pitch,
+    so that a glide shows at all frequencies and can be read where single harmonics cannot.
+    """
     samples = int(seconds * SAMPLE_RATE)
     along = np.linspace(-1, 1, samples)
-    glide = direction * (_GLIDE_SEMITONES * along + _PHRASE_SEMITONES * line)
-    semitones = glide + rng.normal(0, 0.5) + 0.15 * np.sin(2 * np.pi * 5.5 * seconds * along)
-    phase = np.cumsum(style.pitch_hz * 2 ** (semitones / 12)) / SAMPLE_RATE
-    source = _glottal_flow_change(phase % 1.0) + style.breath * rng.standard_normal(samples)
+    semitones = direction * (_GLIDE_SEMITONES * along + _PHRASE_SEMITONES * line) + rng.normal(0, 0.5)
+    tape = np.cumsum(2 ** (semitones / 12))
+    steady = np.arange(int(tape[-1]) + 2)
+    source = _glottal_flow_change(style.pitch_hz / SAMPLE_RATE * steady % 1.0)
+    source += style.breath * rng.standard_normal(steady.size)
     vowel = np.array(_VOWELS[rng.integers(len(_VOWELS))]) / style.tract
-    sound = source
     for formant, bandwidth in zip(vowel, _BANDWIDTHS, strict=True):
-        sound = _resonate(sound, formant, bandwidth)
+        source = _resonate(source, formant, bandwidth)
+    sound = np.interp(tape, steady, source)
     sound /= np.sqrt(np.mean(sound**2)) + 1e-9
     # As long a rise as a fall: the envelope must not tell one end of a syllable from the other.
     ramp = np.minimum(1.0, np.minimum(1 + along, 1 - along) / 0.3)
