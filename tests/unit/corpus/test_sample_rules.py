@@ -99,15 +99,15 @@ def test_a_tables_score_is_scikit_learns_on_the_weighted_cells() -> None:
 
 
 def test_valence_accuracies_are_those_worked_out_by_hand() -> None:
-    """Face: .20 (negative) + .20 (neutral) + .25 (positive). Voice: .21 + .20 + .27. Additive: see below."""
+    """Face: .29 (negative) + .20 (neutral) + .29 (positive). Voice: .21 + .20 + .24. Additive: see below."""
     ceilings = rules.ceilings(NOISE)["ceilings"]["valence"]
-    assert ceilings["face"]["accuracy"] == pytest.approx(kept(0.65))
-    assert ceilings["audio"]["accuracy"] == pytest.approx(kept(0.68))
+    assert ceilings["face"]["accuracy"] == pytest.approx(kept(0.78))
+    assert ceilings["audio"]["accuracy"] == pytest.approx(kept(0.65))
     assert ceilings["whole"]["accuracy"] == pytest.approx(kept(1.0))
     # A falling voice leaves both expressive faces their meaning and a flat one turns both round: no sum of scores does
     # that (the four inequalities add up to 0 > 0), nor with a rising one. One flat cell given up mends both; the
-    # cheapest has .08, against .07 + .07 for one cell each of falling and rising.
-    assert ceilings["additive"]["accuracy"] == pytest.approx(kept(0.92))
+    # two have .06 each, against .11 + .12 for one cell each of falling and rising.
+    assert ceilings["additive"]["accuracy"] == pytest.approx(kept(0.94))
 
 
 def test_arousal_is_additive_and_each_modality_alone_misses_what_it_keeps_neutral() -> None:
@@ -120,8 +120,11 @@ def test_arousal_is_additive_and_each_modality_alone_misses_what_it_keeps_neutra
 def test_the_additive_ceiling_is_what_random_scores_reach_at_best() -> None:
     joint = rules.joint_distribution(rules.MOOD_SHARES, rules.VALENCE_RULE, 3, NOISE)
     rng = np.random.default_rng(0)
-    face, voice = rng.standard_normal((2, 100_000, 3, 3))
-    tables = np.unique((face[:, :, None] + voice[:, None]).argmax(axis=-1).reshape(-1, 9), axis=0)
+    found = []
+    for _ in range(20):  # some tables are reached by one draw in 10⁵
+        face, voice = rng.standard_normal((2, 100_000, 3, 3))
+        found.append(np.unique((face[:, :, None] + voice[:, None]).argmax(axis=-1).reshape(-1, 9), axis=0))
+    tables = np.unique(np.concatenate(found), axis=0)
     scores = [rules.score_table(joint, table) for table in tables]
     ceiling = rules.ceilings(NOISE)["ceilings"]["valence"]["additive"]
     assert ceiling["macro_f1"] == pytest.approx(max(score.macro_f1 for score in scores))
@@ -131,7 +134,7 @@ def test_the_additive_ceiling_is_what_random_scores_reach_at_best() -> None:
 def test_valence_needs_the_combination() -> None:
     ceilings = rules.ceilings(NOISE)["ceilings"]["valence"]
     alone = max(ceilings[modality]["macro_f1"] for modality in ("face", "screen", "audio"))
-    assert alone + 0.2 < ceilings["additive"]["macro_f1"] < ceilings["whole"]["macro_f1"] - 0.05
+    assert alone + 0.1 < ceilings["additive"]["macro_f1"] < ceilings["whole"]["macro_f1"] - 0.04
 
 
 def test_no_other_table_beats_the_events_own() -> None:
@@ -160,5 +163,5 @@ def tables_of(joint: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 
 def test_the_sarcastic_cells_share_is_written_down() -> None:
     sarcasm = rules.ceilings(NOISE)["sarcasm"]
-    assert sarcasm["share"] == pytest.approx(0.18)
+    assert sarcasm["share"] == pytest.approx(0.12)
     assert {cell["voice_contour"] for cell in sarcasm["cells"]} == {"flat"}
