@@ -38,9 +38,9 @@ PRESETS: Final[dict[str, Preset]] = {
         audio=AudioSizes(64, (16, 24, 32), 16, 64),
     ),
     "paper": Preset(
-        face=FrameSizes((64, 7, 2), True, 32, 32, (4, 6), 32, 64, 256),
-        screen=FrameSizes((64, 7, 2), True, 32, 32, (4, 6, 8), 32, 64, 256),
-        audio=AudioSizes(80, (32, 64, 128, 128), 64, 256),
+        face=FrameSizes((64, 7, 2), True, 48, 48, (6, 8), 32, 64, 384),
+        screen=FrameSizes((64, 7, 2), True, 48, 48, (6, 8, 8), 32, 64, 384),
+        audio=AudioSizes(80, (32, 64, 128, 128), 64, 384),
     ),
 }
 
