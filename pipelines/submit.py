@@ -131,6 +131,21 @@ def _quiet(stream: TextIO) -> Iterator[None]:
         root.handlers[:] = handlers
 
 
+@contextmanager
+def _temporary_files_in(folder: Path) -> Iterator[None]:
+    """Have the processes started meanwhile put their temporary files there: kfp leaves a folder a task behind."""
+    folder.mkdir()
+    before = os.environ.get("TMPDIR")
+    os.environ["TMPDIR"] = str(folder)
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ["TMPDIR"]
+        else:
+            os.environ["TMPDIR"] = before
+
+
 def run_here(params: Params, out: Path, tracking_uri: str) -> None:
     """Run the pipeline on this machine, a process a task, and keep its results in ``out``.
 
@@ -143,7 +158,7 @@ def run_here(params: Params, out: Path, tracking_uri: str) -> None:
     remove_partials(out.parent)
     work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent)).resolve()
     try:
-        with TaskLog(out.with_suffix(".log")) as log, _quiet(log):
+        with TaskLog(out.with_suffix(".log")) as log, _quiet(log), _temporary_files_in(work / "tmp"):
             _run_tasks(params, work, tracking_uri, log)
         _keep_results(next((work / "root").iterdir()), out)
     finally:

@@ -85,6 +85,9 @@ def test_a_task_that_fails_is_one_line_and_the_last_results_stay(
     (out / "kept").touch()
     nowhere = str(tmp_path / "nowhere")
     params = params_file(corpus={"source": "folder", "path": nowhere})
+    elsewhere = tmp_path / "tmp"
+    elsewhere.mkdir()
+    monkeypatch.setenv("TMPDIR", str(elsewhere))
 
     code = _run(params, out, monkeypatch)
 
@@ -93,5 +96,6 @@ def test_a_task_that_fails_is_one_line_and_the_last_results_stay(
     assert re.search(rf"task ingest failed: .*{re.escape(nowhere)}.*; the whole log is .*run\.log$", line)
     assert "Error" not in line
     assert "MerlbError" in (tmp_path / "run.log").read_text(encoding="utf-8")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "run", "run.log"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["params.yaml", "run", "run.log", "tmp"]
+    assert list(elsewhere.iterdir()) == []
     assert [path.name for path in out.iterdir()] == ["kept"]
