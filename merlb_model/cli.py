@@ -292,8 +292,8 @@ def results(context: typer.Context) -> None:
 
 
 def _results(here: Workspace) -> None:
-    from merlb_model.evaluation.table import results_table
     from merlb_model.files import read_json
+    from merlb_model.results import results_table
     from merlb_model.tracking import default_uri
     from merlb_model.workflow import NEXT_STEPS, recreate_if_unknown
 

@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"cli", "components", "pipelines", "workflow", "doctor"},
+    {"cli", "components", "pipelines", "workflow", "doctor", "results"},
     {"training", "serving"},
     {"evaluation"},
     {"nn", "dataset"},
