@@ -19,8 +19,10 @@ _HAIRS: Final = (
     (70, 60, 130),
 )
 _EYES: Final = ((60, 40, 26), (50, 80, 60), (46, 70, 110))
-_SWAYS: Final = ((0.006, 0.15), (0.036, 0.55), (0.085, 1.3))
+_SWAYS: Final = ((0.004, 0.15), (0.040, 0.55), (0.105, 1.2))
 """Amplitude (share of the webcam's height) and rate (Hz) of the head's motion at low, neutral and high agitation."""
+_LIDS: Final = (0.45, 0.70, 1.0)
+"""How far the eyes are open at each level, against their width."""
 _BLINKS: Final = (0.1, 0.35, 0.9)
 """Blinks a second at each level."""
 _TALKS: Final = (1.0, 2.2, 4.0)
@@ -99,6 +101,7 @@ class Face:
         self._width = style.box[2] - style.box[0]
         strength = rng.uniform(0.9, 1.1)
         self._mood = (expression - 1) * strength
+        self._open_eyes = _LIDS[agitation]
         self._room = self._paint_room(rng)
         self._head, self._mask = self._paint_head(rng)
         self._moves = _head_motion(agitation, times, rng)
@@ -151,9 +154,9 @@ class Face:
             (mask, 255, 255, 255),
         ):
             cv2.ellipse(canvas, self._point(0, 0.62), self._lengths(0.44, 0.24), 0, 0, 360, shirt_tone, -1)
-            hair_height = style.height + (0.05 if not style.long_hair else 0.09)
+            hair_height = style.height + (0.05 if style.long_hair else 0.02)
             hair = self._lengths(style.width + 0.045, hair_height)
-            cv2.ellipse(canvas, self._point(0, -0.04), hair, 0, 0, 360, hair_tone, -1)
+            cv2.ellipse(canvas, self._point(0, -0.03), hair, 0, 0, 360, hair_tone, -1)
             cv2.ellipse(canvas, self._point(0, 0.30), self._lengths(0.11, 0.18), 0, 0, 360, skin_tone, -1)
             cv2.ellipse(canvas, self._point(0, 0), self._lengths(style.width, style.height), 0, 0, 360, skin_tone, -1)
         self._shade(head, skin)
@@ -196,10 +199,21 @@ class Face:
                 lids = self._lengths(size * 1.1, size * 0.3)
                 cv2.ellipse(head, centre, lids, 0, 0, 180, lash, self._length(0.022), cv2.LINE_AA)
                 continue
-            cv2.ellipse(head, centre, self._lengths(size * 1.1, size * 0.68), 0, 0, 360, white, -1, cv2.LINE_AA)
-            cv2.circle(head, centre, self._length(size * 0.66), style.eyes, -1, cv2.LINE_AA)
+            cv2.ellipse(
+                head,
+                centre,
+                self._lengths(size * 1.1, size * 1.05 * self._open_eyes),
+                0,
+                0,
+                360,
+                white,
+                -1,
+                cv2.LINE_AA,
+            )
+            iris = self._lengths(size * 0.66, size * min(0.66, self._open_eyes))
+            cv2.ellipse(head, centre, iris, 0, 0, 360, style.eyes, -1, cv2.LINE_AA)
             cv2.circle(head, centre, self._length(size * 0.34), (12, 10, 10), -1, cv2.LINE_AA)
-            rim = self._lengths(size * 1.15, size * 0.75)
+            rim = self._lengths(size * 1.15, size * 1.1 * self._open_eyes)
             cv2.ellipse(head, centre, rim, 0, 180, 360, lash, self._length(0.018), cv2.LINE_AA)
 
     def _draw_brows(self, head: Frame) -> None:

@@ -21,9 +21,9 @@ _TRAIL_SECONDS: Final = (0.60, 0.45, 0.30, 0.15)
 """How long ago hero or foe were where each shape of their trail is; who stands still covers the own one."""
 _FOE_RADIUS: Final = 42
 _RING_RADII: Final = (46, 78)
-_TROOPER: Final = 36
-_TOWER_WIDTH: Final = 84
-_TOWER_HEIGHTS: Final = (22, 118)
+_TROOPER: Final = 40
+_TOWER_WIDTH: Final = 96
+_TOWER_HEIGHTS: Final = (16, 122)
 _COURSE: Final = 15
 """Height of a tower's course of stones: some 5 of the 128 lines that the model sees."""
 _CORE: Final = 2**-0.5
@@ -32,11 +32,12 @@ _CELL: Final = 60
 _COLUMNS: Final = 3
 _ROWS: Final = 2
 _CELLS: Final = _ROWS * _COLUMNS
-_APPROACH: Final = 120
+_APPROACH: Final = 110
 """How far from the tower the troop may stand."""
 _LANE: Final = (44, WIDTH - 44)
 """How far left and right hero and foe may go."""
-_FOE_KEEPS_OFF: Final = (150, 290)
+_IDLE_HERO: Final = (200, 440)
+_FOE_KEEPS_OFF: Final = (140, 190)
 """How far an idle foe is from an idle hero, towards the middle of the lane."""
 _CLOUDS: Final = 3
 
@@ -45,7 +46,7 @@ _CLOUDS: Final = 3
 _LANE_Y: Final = HEIGHT / 2
 _INVENTORY: Final = (WIDTH // 2 - _COLUMNS * _CELL // 2, 8)
 _GROUND_Y: Final = HEIGHT - 10
-_TOWER_X: Final = WIDTH // 2 + 92
+_TOWER_X: Final = WIDTH // 2 + 90
 
 _AXES: Final = {
     "inventory": (1.1, 1.1, 1.1),
@@ -101,7 +102,7 @@ class Screen:
         """
         self._palette = _mix_palette(style, rng)
         self._inventory = _INVENTORY[0] + int(rng.integers(-8, 9)), _INVENTORY[1] + int(rng.integers(-4, 5))
-        self._tower_x, self._ground_y = _TOWER_X + int(rng.integers(-12, 13)), _GROUND_Y + int(rng.integers(-5, 6))
+        self._tower_x, self._ground_y = _TOWER_X + int(rng.integers(-8, 9)), _GROUND_Y + int(rng.integers(-4, 5))
         self._lowest_course = int(rng.integers(2))
         self._tracks = _idle(times, rng)
         _ACTS[event](_Stage(self._tracks, times, rng))
@@ -257,22 +258,28 @@ def _idle(times: FloatArray, rng: np.random.Generator) -> Tracks:
     """Everything in its place, swaying a little: the ring about the hero, the spark with the foe."""
     n = len(times)
     hero, foe = _in_lane(rng), _in_lane(rng)
+    hero[0] = rng.uniform(*_IDLE_HERO)
     foe[0] = hero[0] + np.copysign(rng.uniform(*_FOE_KEEPS_OFF), WIDTH / 2 - hero[0])
     sway = [_sway(times, 3, rng) for _ in range(4)]
     hero_path = hero + sway[0] + _drift(times, 24, rng)
     foe_path = foe + sway[1] + _drift(times, 24, rng)
     return Tracks(
         hero=hero_path,
-        hero_scale=np.full(n, rng.uniform(0.7, 1.0)),
+        hero_scale=np.full(n, rng.uniform(0.75, 0.95)),
         foe=foe_path,
-        ring_radius=rng.uniform(*_RING_RADII) + sway[2][:, 0],
+        ring_radius=rng.uniform(*_middle(_RING_RADII)) + sway[2][:, 0],
         spark=foe_path,
         spark_size=rng.uniform(16, 30) + 2 * sway[2][:, 1],
-        troop=np.array([rng.uniform(0, _APPROACH), 2]) + 0.6 * sway[3],
-        tower=np.full(n, rng.uniform(*_TOWER_HEIGHTS)),
+        troop=np.array([rng.uniform(*_middle((0, _APPROACH))), 2]) + 0.6 * sway[3],
+        tower=np.full(n, rng.uniform(*_middle(_TOWER_HEIGHTS))),
         cursor=np.full(n, rng.integers(_CELLS)),
-        items=np.full(n, rng.integers(_CELLS + 1)),
+        items=np.full(n, rng.integers(2, 5)),
     )
+
+
+def _middle(reach: tuple[float, float]) -> tuple[float, float]:
+    """The middle two fifths of what an act goes through: what idles there is as in the middle of an act."""
+    return reach[0] + 0.3 * (reach[1] - reach[0]), reach[0] + 0.7 * (reach[1] - reach[0])
 
 
 def _in_lane(rng: np.random.Generator) -> FloatArray:

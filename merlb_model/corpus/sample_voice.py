@@ -104,15 +104,15 @@ def _syllables(delivery: _Delivery, rng: np.random.Generator) -> list[tuple[floa
 def _syllable(direction: int, seconds: float, line: float, style: VoiceStyle, rng: np.random.Generator) -> FloatArray:
     """One syllable of about unit level: glottal pulses through a vowel's formants, f64 (samples,).
 
-    It is made at a steady pitch and then played faster and slower, as a tape would be: the formants glide with the pitch,
-    so that a glide shows at all frequencies and can be read where single harmonics cannot.
+    It is made at a steady pitch and then played faster and slower, as a tape would be: the formants glide with the
+    pitch, so that a glide shows at all frequencies and can be read where single harmonics cannot.
     """
     samples = int(seconds * SAMPLE_RATE)
     along = np.linspace(-1, 1, samples)
     semitones = direction * (_GLIDE_SEMITONES * along + _PHRASE_SEMITONES * line) + rng.normal(0, 0.5)
     tape = np.cumsum(2 ** (semitones / 12))
     steady = np.arange(int(tape[-1]) + 2)
-    source = _glottal_flow_change(style.pitch_hz / SAMPLE_RATE * steady % 1.0)
+    source = _glottal_flow_change(np.asarray(style.pitch_hz / SAMPLE_RATE * steady % 1.0, np.float64))
     source += style.breath * rng.standard_normal(steady.size)
     vowel = np.array(_VOWELS[rng.integers(len(_VOWELS))]) / style.tract
     for formant, bandwidth in zip(vowel, _BANDWIDTHS, strict=True):
