@@ -192,7 +192,7 @@ def run_command(
     """Run the very pipeline on this machine, without Docker."""
     run_here(load_params(params), out, default_uri())
     # Imports TensorFlow, which nothing else here needs.
-    from merlb_model.evaluation.table import results_table
+    from merlb_model.results import results_table
 
     metrics = read_json(out / "reports/metrics.json", "make pipeline-run")
     meta = read_json(out / "data/store/meta.json", "make pipeline-run")
