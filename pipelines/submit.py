@@ -28,6 +28,7 @@ from kfp.compiler import Compiler
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, remove_partials, replacing
 from merlb_model.params import Params, load_params
+from merlb_model.results import results_table
 from merlb_model.tracking import default_uri
 from pipelines.training import NAME, training_pipeline
 
@@ -191,9 +192,6 @@ def run_command(
 ) -> None:
     """Run the very pipeline on this machine, without Docker."""
     run_here(load_params(params), out, default_uri())
-    # Imports TensorFlow, which nothing else here needs.
-    from merlb_model.results import results_table
-
     metrics = read_json(out / "reports/metrics.json", "make pipeline-run")
     meta = read_json(out / "data/store/meta.json", "make pipeline-run")
     typer.echo(results_table(metrics, synthetic=meta["source"] == "sample"))
