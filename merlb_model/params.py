@@ -93,12 +93,13 @@ class ModelParams(Section):
 
 class TrainParams(Section):
     seed: int = 7
-    epochs: int = Field(30, ge=1)
+    epochs: int = Field(24, ge=1)
     batch_size: int = Field(16, ge=1)
-    learning_rate: float = Field(1e-3, gt=0)
+    learning_rate: float = Field(2e-3, gt=0)
+    label_smoothing: float = Field(0.1, ge=0, lt=1)
     patience: int = Field(8, ge=1)
     augment: bool = True
-    modality_dropout: float = Field(0.05, ge=0, lt=1)
+    modality_dropout: float = Field(0.1, ge=0, lt=1)
     gpus: int = Field(0, ge=0, le=64)
 
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from merlb_model.corpus.sample_canvas import HEIGHT, WIDTH, Box, Colour, FloatArray, Frame, as_colour
 
-_SKINS: Final = ((240, 205, 180), (224, 184, 150), (205, 160, 124), (178, 130, 96), (150, 106, 78))
+_SKINS: Final = ((198, 170, 150), (184, 152, 126), (170, 134, 106), (152, 114, 88), (132, 98, 76))
 _HAIRS: Final = (
     (40, 30, 24),
     (84, 54, 34),
@@ -19,9 +19,11 @@ _HAIRS: Final = (
     (70, 60, 130),
 )
 _EYES: Final = ((60, 40, 26), (50, 80, 60), (46, 70, 110))
-_SWAYS: Final = ((0.004, 0.15), (0.040, 0.55), (0.105, 1.2))
+_SWAYS: Final = ((0.004, 0.15), (0.040, 0.55), (0.095, 1.2))
 """Amplitude (share of the webcam's height) and rate (Hz) of the head's motion at low, neutral and high agitation."""
-_LIDS: Final = (0.45, 0.70, 1.0)
+_STROKE: Final = 52.0
+"""How much darker than the skin brows and mouth are, and how much lighter their edges, of 255."""
+_LIDS: Final = (0.45, 0.62, 0.80)
 """How far the eyes are open at each level, against their width."""
 _BLINKS: Final = (0.1, 0.35, 0.9)
 """Blinks a second at each level."""
@@ -101,9 +103,10 @@ class Face:
         self._width = style.box[2] - style.box[0]
         strength = rng.uniform(0.9, 1.1)
         self._mood = (expression - 1) * strength
+        self._skin = style.skin * rng.uniform(0.96, 1.04)
         self._open_eyes = _LIDS[agitation]
         self._room = self._paint_room(rng)
-        self._head, self._mask = self._paint_head(rng)
+        self._head, self._mask = self._paint_head()
         self._moves = _head_motion(agitation, times, rng)
         self._lids = _blinks(agitation, times, rng)
         self._mouth = _mouth_motion(agitation, times, rng)
@@ -142,15 +145,14 @@ class Face:
         cv2.rectangle(room, (x, 0), (x + self._width // 4, self._height // 2), tone, -1)
         return room
 
-    def _paint_head(self, rng: np.random.Generator) -> tuple[Frame, Frame]:
+    def _paint_head(self) -> tuple[Frame, Frame]:
         """Hair, shoulders and shaded skin, without what moves in the face; and the mask of it all."""
         style = self._style
         head: Frame = np.zeros((self._height, self._width, 3), np.uint8)
         mask: Frame = np.zeros((self._height, self._width), np.uint8)
-        skin = style.skin * rng.uniform(0.94, 1.04)
         shirt = as_colour(255 - style.room)
         for canvas, shirt_tone, hair_tone, skin_tone in (
-            (head, shirt, style.hair, as_colour(skin)),
+            (head, shirt, style.hair, as_colour(self._skin)),
             (mask, 255, 255, 255),
         ):
             cv2.ellipse(canvas, self._point(0, 0.62), self._lengths(0.44, 0.24), 0, 0, 360, shirt_tone, -1)
@@ -159,7 +161,7 @@ class Face:
             cv2.ellipse(canvas, self._point(0, -0.03), hair, 0, 0, 360, hair_tone, -1)
             cv2.ellipse(canvas, self._point(0, 0.30), self._lengths(0.11, 0.18), 0, 0, 360, skin_tone, -1)
             cv2.ellipse(canvas, self._point(0, 0), self._lengths(style.width, style.height), 0, 0, 360, skin_tone, -1)
-        self._shade(head, skin)
+        self._shade(head)
         crown = self._point(0, -style.height - 0.02)
         fringe = self._lengths(style.width * 0.92, style.height - style.fringe + 0.03)
         cv2.ellipse(head, crown, fringe, 0, 0, 360, style.hair, -1, cv2.LINE_AA)
@@ -168,14 +170,14 @@ class Face:
     def _lengths(self, across: float, down: float) -> tuple[int, int]:
         return self._length(across), self._length(down)
 
-    def _shade(self, head: Frame, skin: FloatArray) -> None:
+    def _shade(self, head: Frame) -> None:
         """Darken rim, eye sockets and the nose's sides; lighten nose and cheeks. Detectors go by these shades."""
         style = self._style
         shade = np.zeros(head.shape[:2], np.float32)
         oval = self._lengths(style.width * 0.98, style.height * 0.98)
         cv2.ellipse(shade, self._point(0, 0), oval, 0, 0, 360, 1.0, -1)
         rim = cv2.GaussianBlur(shade, (0, 0), self._height * 0.05)
-        light = 0.74 + 0.32 * rim
+        light = 0.72 + 0.28 * rim
         for x, y, across, down, change in (
             (-style.eye_gap, -0.055, 0.085, 0.05, -0.26),
             (style.eye_gap, -0.055, 0.085, 0.05, -0.26),
@@ -188,7 +190,7 @@ class Face:
             cv2.ellipse(spot, self._point(x, y), self._lengths(across, down), 0, 0, 360, 1.0, -1)
             light += change * cv2.GaussianBlur(spot, (0, 0), self._height * 0.018)
         inside = shade > 0
-        head[inside] = np.clip(skin * light[inside][:, None], 0, 255).astype(np.uint8)
+        head[inside] = np.clip(self._skin * light[inside][:, None], 0, 255).astype(np.uint8)
 
     def _draw_eyes(self, head: Frame, lid: float) -> None:
         style = self._style
@@ -219,31 +221,32 @@ class Face:
     def _draw_brows(self, head: Frame) -> None:
         """Inner ends down and together when negative, raised and arched when positive."""
         style, mood = self._style, self._mood
-        inner = -0.150 + 0.045 * max(0.0, -mood) - 0.030 * max(0.0, mood)
-        outer = -0.150 - 0.035 * max(0.0, -mood) + 0.005 * max(0.0, mood)
-        tone = as_colour(np.array(style.hair) * 0.6)
+        inner = -0.155 + 0.030 * max(0.0, -mood) - 0.022 * max(0.0, mood)
+        outer = -0.155 - 0.030 * max(0.0, -mood) + 0.022 * max(0.0, mood)
         for side in (-1, 1):
             line = [
                 self._point(side * (style.eye_gap - 0.072), inner),
-                self._point(side * style.eye_gap, (inner + outer) / 2 - 0.012 - 0.030 * max(0.0, mood)),
+                self._point(side * style.eye_gap, (inner + outer) / 2 - 0.012),
                 self._point(side * (style.eye_gap + 0.075), outer),
             ]
-            cv2.polylines(head, [np.array(line, np.int32)], False, tone, self._length(style.brow_width), cv2.LINE_AA)
+            brow = as_colour(self._skin * 0.45)
+            points = [np.array(line, np.int32)]
+            cv2.polylines(head, points, False, brow, self._length(style.brow_width), cv2.LINE_AA)
 
     def _draw_mouth(self, head: Frame, opening: float) -> None:
-        """A curve whose ends go up when positive and down when negative, parted by ``opening`` (0 to 1)."""
+        """A curve whose ends go up when positive and down when negative, the thicker for ``opening`` (0 to 1)."""
         style, mood = self._style, self._mood
         across = np.linspace(-1, 1, 13)
         bend = 0.115 * mood * (0.5 - across**2)
-        part = (0.012 + 0.020 * opening) * (1 - across**2)
-        reach = style.mouth_width * (1 + 0.12 * abs(mood))
-        upper = [self._point(x * reach, 0.225 + y) for x, y in zip(across, bend - part, strict=True)]
-        lower = [self._point(x * reach, 0.225 + y) for x, y in zip(across, bend + part, strict=True)]
-        outline = np.array(upper + lower[::-1], np.int32)
-        cv2.fillPoly(head, [outline], (52, 16, 18), cv2.LINE_AA)
-        cv2.polylines(
-            head, [outline], True, as_colour(style.skin * [0.62, 0.36, 0.36]), self._length(0.02), cv2.LINE_AA
-        )
+        reach = style.mouth_width
+        line = [self._point(x * reach, 0.225 + y) for x, y in zip(across, bend, strict=True)]
+        self._draw_stroke(head, line, 0.036 + 0.022 * opening)
+
+    def _draw_stroke(self, head: Frame, line: list[tuple[int, int]], width: float) -> None:
+        """A dark line between two light ones that make up for it: averages over patches do not see where it runs."""
+        points = [np.array(line, np.int32)]
+        for times, change in ((2, _STROKE), (1, -_STROKE)):
+            cv2.polylines(head, points, False, as_colour(self._skin + change), times * self._length(width), cv2.LINE_AA)
 
 
 def _head_motion(agitation: int, times: FloatArray, rng: np.random.Generator) -> FloatArray:

@@ -19,9 +19,9 @@ EVENTS: Final = TASKS["event"]
 
 MOOD_SHARES: Final = np.array(
     [
-        [0.17, 0.06, 0.12],
-        [0.04, 0.20, 0.06],
-        [0.11, 0.06, 0.18],
+        [0.14, 0.10, 0.10],
+        [0.04, 0.20, 0.04],
+        [0.10, 0.10, 0.18],
     ]
 )
 """Share of the clips with each expression of the face (rows) and contour of the voice (columns)."""

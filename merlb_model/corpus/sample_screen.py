@@ -49,13 +49,13 @@ _GROUND_Y: Final = HEIGHT - 10
 _TOWER_X: Final = WIDTH // 2 + 90
 
 _AXES: Final = {
-    "inventory": (1.1, 1.1, 1.1),
-    "tower": (1.0, 0.6, -0.7),
-    "troop": (-0.5, 1.0, 0.1),
-    "ring": (0.1, 0.5, 1.1),
-    "foe": (0.8, -0.6, -0.4),
-    "hero": (1.2, 0.9, 1.2),
-    "spark": (0.9, 0.9, -0.3),
+    "inventory": (1.0, 1.0, 1.0),
+    "tower": (0.9, 0.7, -1.0),
+    "troop": (-0.9, 0.4, 0.9),
+    "ring": (0.9, 0.9, 0.9),
+    "foe": (1.1, -0.6, -0.6),
+    "hero": (1.1, -0.9, 1.1),
+    "spark": (1.2, 1.2, 1.2),
 }
 """Which way from the ground's colour, in red, green and blue, each thing's light tone lies; the dark one opposite."""
 
@@ -110,6 +110,7 @@ class Screen:
         self._clouds = rng.uniform([0, 0, 30, -30, -12], [WIDTH, HEIGHT, 70, 30, 12], (_CLOUDS, 5))
         self._cloud_tones = [as_colour(self._palette.ground + shift) for shift in rng.uniform(-8, 8, _CLOUDS)]
         self._times = times
+        self._mirrored = style.mirrored
 
     def draw(self, index: int) -> Frame:
         """Frame ``index``: u8 (360, 640, 3), RGB, a new array."""
@@ -125,7 +126,7 @@ class Screen:
         self._draw_mover(canvas, index, _draw_diamond, tracks.foe, _FOE_RADIUS, tones["foe"])
         self._draw_mover(canvas, index, _draw_disc, tracks.hero, _HERO_RADIUS * tracks.hero_scale[index], tones["hero"])
         _draw_spark(canvas, tracks.spark[index], int(tracks.spark_size[index]), tones["spark"])
-        return canvas
+        return np.ascontiguousarray(canvas[:, ::-1]) if self._mirrored else canvas
 
     def _draw_mover(
         self,
@@ -171,15 +172,24 @@ class Screen:
 
 @dataclass(frozen=True)
 class ScreenStyle:
-    """What a streamer's game looks like: hue of the ground (degrees), its lightness and how far things stand out."""
+    """What a streamer's game looks like.
+
+    Attributes:
+        hue: of the ground, degrees.
+        lightness: of the ground, of 255.
+        contrast: how far things stand out from the ground, of 255.
+        mirrored: left and right are exchanged.
+    """
 
     hue: float
     lightness: float
     contrast: float
+    mirrored: bool
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "ScreenStyle":
-        return cls(float(rng.uniform(0, 360)), float(rng.uniform(105, 150)), float(rng.uniform(62, 78)))
+        hue, lightness, contrast = rng.uniform([0, 105, 62], [360, 150, 78])
+        return cls(float(hue), float(lightness), float(contrast), bool(rng.integers(2)))
 
 
 # --- What is seen -----------------------------------------------------------------------------------------------------

@@ -13,6 +13,10 @@ from merlb_model.nn.tensor_train import TensorTrainFusion
 
 VECTOR_WIDTH = 128
 _HEAD_WIDTH = 128
+_VECTOR_SCALE = 0.04
+"""Beside the 1 in front of each vector its other elements start small: what one modality tells is learnt first, products
+of two and three grow from it. At full size the products of what is not learnt yet drown it: chance for ten epochs."""
+_FIRST_LOGITS = 0.01  # standard deviation of their weights: the first answers are unsure, not wrong
 _SMALLEST_SHARE = 1e-6  # a class that training has not seen still has a finite logarithm
 
 
@@ -94,10 +98,11 @@ def _vector(features: Any, present: Any, index: int) -> Any:
     recurrent = layers.LSTM(VECTOR_WIDTH // 2, return_sequences=True, name=f"{modality}_lstm")
     steps = WithChange(name=f"{modality}_with_change")(features)
     # Changes are much smaller than what changes: the norm brings both to one scale.
-    steps = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=1e-2, name=f"{modality}_norm")(steps)
+    steps = layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, name=f"{modality}_norm")(steps)
     states = layers.Bidirectional(recurrent, name=f"{modality}_both_ways")(steps)
     # The mean of the states, not the last ones: each step is as near to the answer as any other.
-    vector = layers.GlobalAveragePooling1D(name=f"{modality}_vector")(states)
+    vector = layers.GlobalAveragePooling1D(name=f"{modality}_mean")(states)
+    vector = layers.Rescaling(_VECTOR_SCALE, name=f"{modality}_vector")(vector)
     return layers.Multiply(name=f"{modality}_if_present")([vector, present[:, index : index + 1]])
 
 
@@ -143,6 +148,7 @@ def fuser(
     outputs = {}
     for task in tasks:
         hidden = layers.Dense(_HEAD_WIDTH, activation="relu", name=f"{task}_hidden")(fused)
-        logits = layers.Dense(len(TASKS[task]), name=f"{task}_logits")(hidden)
+        start = keras.initializers.RandomNormal(stddev=_FIRST_LOGITS)
+        logits = layers.Dense(len(TASKS[task]), kernel_initializer=start, name=f"{task}_logits")(hidden)
         outputs[task] = OrPrior(prior[task], name=task)(logits, usable)
     return keras.Model({**inputs, "present": present}, outputs, name="fuse")

@@ -12,6 +12,8 @@ _LIGHT = 20.0  # most by which a clip is lighter or darker, of 255
 _MIXING = 0.4  # most of a colour channel that goes into another, as a share
 _FACE_SHIFT = 4  # most by which a clip's faces are moved each way, in pixels of 64
 _SCREEN_SHIFT = 12  # the same for screens, in pixels of 128
+_SPEED = 0.12  # most by which a clip's sound is played faster or slower, as a share: another voice, the same melody
+_GAIN_DB = 2.0  # most by which a clip's sound is louder or softer
 
 
 def _seed(seed: tf.Tensor, number: int) -> tf.Tensor:
@@ -20,7 +22,7 @@ def _seed(seed: tf.Tensor, number: int) -> tf.Tensor:
 
 
 def augment(windows: Windows, seed: tf.Tensor) -> Windows:
-    """Other colours, mirrored and moved frames; one draw a clip, so that motion stays what it was.
+    """Other colours, mirrored and moved frames, another voice; one draw a clip, so that motion stays what it was.
 
     Args:
         windows: ``face`` u8 and ``screen`` u8 [B, T, height, width, 3], and whatever else.
@@ -34,6 +36,7 @@ def augment(windows: Windows, seed: tf.Tensor) -> Windows:
         own = _seed(seed, number)
         frames = _moved(windows[name], reach, own)
         changed[name] = _recoloured(frames, own)
+    changed["audio"] = _replayed(windows["audio"], _seed(seed, len(changed)))
     return {**windows, **changed}
 
 
@@ -63,6 +66,26 @@ def _recoloured(frames: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
     pixels = tf.matmul(tf.cast(tf.reshape(frames, (clips, -1, 3)), tf.float32), mixing)
     lit = pixels + (light + 128.0 * (1.0 - contrast))
     return tf.reshape(tf.cast(tf.clip_by_value(lit, 0.0, 255.0), tf.uint8), shape)
+
+
+def _replayed(slices: tf.Tensor, seed: tf.Tensor) -> tf.Tensor:
+    """Sound begun elsewhere, played faster or slower and louder or softer: i16 [B, T, samples] → the same.
+
+    What lies before the new beginning comes at the end.
+    """
+    clips, shape = tf.shape(slices)[0], tf.shape(slices)
+    waves = tf.cast(tf.reshape(slices, (clips, -1)), tf.float32)
+    samples = tf.shape(waves)[1]
+    start = tf.random.stateless_uniform((clips, 1), _seed(seed, 0), 0.0, tf.cast(samples, tf.float32))
+    speed = tf.random.stateless_uniform((clips, 1), _seed(seed, 1), 1 - _SPEED, 1 + _SPEED)
+    gain = 10 ** (tf.random.stateless_uniform((clips, 1), _seed(seed, 2), -_GAIN_DB, _GAIN_DB) / 20)
+    moments = start + speed * tf.cast(tf.range(samples), tf.float32)
+    before = tf.cast(moments, tf.int32)
+    share = moments - tf.cast(before, tf.float32)
+    near = tf.gather(waves, before % samples, batch_dims=1)
+    far = tf.gather(waves, (before + 1) % samples, batch_dims=1)
+    sound = gain * (near + share * (far - near))
+    return tf.reshape(tf.cast(tf.clip_by_value(sound, -32_768.0, 32_767.0), tf.int16), shape)
 
 
 def withhold(windows: Windows, share: float, modalities: Sequence[str], seed: tf.Tensor) -> Windows:

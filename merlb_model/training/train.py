@@ -180,9 +180,12 @@ def fit(
 def training_step(
     network: keras.Model, optimizer: keras.optimizers.Optimizer, model: ModelParams, params: TrainParams
 ) -> Callable[..., tf.Tensor]:
-    """A step on one batch: (windows, targets, number of the step) → loss, the mean of the tasks' cross-entropies."""
+    """A step on one batch: (windows, targets, number of the step) → loss, the mean of the tasks' cross-entropies.
+
+    Targets are smoothed: ``params.label_smoothing`` of each is spread over all classes (Szegedy et al. 2016).
+    """
     optimizer.build(network.trainable_variables)
-    cross_entropy = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
+    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing)
 
     # XLA makes a step on a CPU slower.
     @tf.function(reduce_retracing=True, jit_compile=False)
@@ -193,7 +196,8 @@ def training_step(
         windows = withhold(windows, params.modality_dropout, model.modalities, seed)
         with tf.GradientTape() as tape:
             logits = network(windows, training=True)
-            loss = tf.add_n([cross_entropy(targets[task], logits[task]) for task in targets]) / len(targets)
+            losses = [cross_entropy(tf.one_hot(targets[task], len(TASKS[task])), logits[task]) for task in targets]
+            loss = tf.add_n(losses) / len(losses)
         gradients = tape.gradient(loss, network.trainable_variables)
         optimizer.apply(gradients, network.trainable_variables)
         return loss

@@ -99,15 +99,15 @@ def test_a_tables_score_is_scikit_learns_on_the_weighted_cells() -> None:
 
 
 def test_valence_accuracies_are_those_worked_out_by_hand() -> None:
-    """Face: .29 (negative) + .20 (neutral) + .29 (positive). Voice: .21 + .20 + .24. Additive: see below."""
+    """Face: .24 (negative) + .20 (neutral) + .28 (positive). Voice: .18 + .20 + .22. Additive: see below."""
     ceilings = rules.ceilings(NOISE)["ceilings"]["valence"]
-    assert ceilings["face"]["accuracy"] == pytest.approx(kept(0.78))
-    assert ceilings["audio"]["accuracy"] == pytest.approx(kept(0.65))
+    assert ceilings["face"]["accuracy"] == pytest.approx(kept(0.72))
+    assert ceilings["audio"]["accuracy"] == pytest.approx(kept(0.60))
     assert ceilings["whole"]["accuracy"] == pytest.approx(kept(1.0))
     # A falling voice leaves both expressive faces their meaning and a flat one turns both round: no sum of scores does
     # that (the four inequalities add up to 0 > 0), nor with a rising one. One flat cell given up mends both; the
-    # two have .06 each, against .11 + .12 for one cell each of falling and rising.
-    assert ceilings["additive"]["accuracy"] == pytest.approx(kept(0.94))
+    # two have .10 each, against .10 + .10 for one cell each of falling and rising.
+    assert ceilings["additive"]["accuracy"] == pytest.approx(kept(0.90))
 
 
 def test_arousal_is_additive_and_each_modality_alone_misses_what_it_keeps_neutral() -> None:
@@ -163,5 +163,5 @@ def tables_of(joint: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 
 def test_the_sarcastic_cells_share_is_written_down() -> None:
     sarcasm = rules.ceilings(NOISE)["sarcasm"]
-    assert sarcasm["share"] == pytest.approx(0.12)
+    assert sarcasm["share"] == pytest.approx(0.20)
     assert {cell["voice_contour"] for cell in sarcasm["cells"]} == {"flat"}
