@@ -50,8 +50,8 @@ pipeline-submit: core  ## upload the pipeline to HOST=<Kubeflow URL> and start a
 	@test -n "$(HOST)" || { echo "make pipeline-submit needs a host: make pipeline-submit HOST=https://kubeflow.example" >&2; exit 2; }
 	@python -m pipelines.submit submit --host "$(HOST)"
 
-bench: dev  ## side-by-side measurements, each a ratio
-	@for file in benchmarks/[a-z]*.py; do echo "== $$file"; python "$$file" || exit 1; done
+bench: dev  ## side-by-side measurements, some of which need a `make run` before
+	@for file in benchmarks/bench_*.py; do echo "== $$file"; python "$$file" || exit 1; done
 
 lock:  ## write requirements/*.txt anew from pyproject.toml
 	@infra/lock.sh

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from merlb_model.labels import TASKS
+
 _BAR_WIDTH = 20
 
 
@@ -20,7 +22,8 @@ def results_table(metrics: Mapping[str, Any], synthetic: bool) -> str:
             "The sample corpus is synthetic: these scores say that the system works, nothing about real streams."
         )
     lines.append("")
-    for task, scores in metrics["tasks"].items():
+    for task in filter(metrics["tasks"].__contains__, TASKS):
+        scores = metrics["tasks"][task]
         low, high = scores["ci95"] or (None, None)
         lines.append(
             f"{task:<10} macro-F1 {_number(scores['macro_f1'])}   95% {_number(low)}–{_number(high)}"

@@ -85,9 +85,10 @@ def _mlflow() -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
+    from mlflow.utils.logging_utils import disable_logging
 
-    for name in ("mlflow", "alembic"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    disable_logging()  # what goes wrong is raised
+    logging.getLogger("alembic").setLevel(logging.ERROR)
     return mlflow
 
 

@@ -14,8 +14,9 @@ from merlb_model.nn.tensor_train import TensorTrainFusion
 VECTOR_WIDTH = 128
 _HEAD_WIDTH = 128
 _VECTOR_SCALE = 0.04
-"""Beside the 1 in front of each vector its other elements start small: what one modality tells is learnt first, products
-of two and three grow from it. At full size the products of what is not learnt yet drown it: chance for ten epochs."""
+"""Beside the 1 in front of each vector its other elements start small: what one modality tells is learnt first, and
+products of two and three grow from it. At full size the products of what is not learnt yet drown it: chance for ten
+epochs."""
 _FIRST_LOGITS = 0.01  # standard deviation of their weights: the first answers are unsure, not wrong
 _SMALLEST_SHARE = 1e-6  # a class that training has not seen still has a finite logarithm
 
