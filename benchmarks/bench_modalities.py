@@ -8,8 +8,8 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 
+from merlb_model.dataset.split import read_splits
 from merlb_model.dataset.store import open_store
-from merlb_model.evaluation.evaluate import read_splits
 from merlb_model.evaluation.predict import predict_logits
 from merlb_model.evaluation.scores import macro_f1
 from merlb_model.labels import MODALITIES

@@ -93,7 +93,7 @@ class ModelParams(Section):
 
 class TrainParams(Section):
     seed: int = 7
-    epochs: int = Field(20, ge=1)
+    epochs: int = Field(28, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)

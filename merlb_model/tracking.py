@@ -5,7 +5,8 @@ import os
 import shutil
 import subprocess
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
+from io import StringIO
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -85,10 +86,9 @@ def _mlflow() -> Any:
     os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
     import mlflow
-    from mlflow.utils.logging_utils import disable_logging
 
-    disable_logging()  # what goes wrong is raised
-    logging.getLogger("alembic").setLevel(logging.ERROR)
+    for name in ("mlflow", "alembic"):
+        logging.getLogger(name).setLevel(logging.ERROR)
     return mlflow
 
 
@@ -133,15 +133,16 @@ class MlflowRun:
         _mlflow().set_tracking_uri(self.uri)
         from mlflow.models import Model
 
-        info = Model.log(
-            None,
-            _SavedModelFlavor,
-            name="model",
-            registered_model_name=name,
-            run_id=self.run_id,
-            saved_model=saved_model,
-            signature=signature,
-        )
+        with redirect_stderr(StringIO()):  # "Created version …", printed and not logged; what goes wrong is raised
+            info = Model.log(
+                None,
+                _SavedModelFlavor,
+                name="model",
+                registered_model_name=name,
+                run_id=self.run_id,
+                saved_model=saved_model,
+                signature=signature,
+            )
         return str(info.registered_model_version)
 
 

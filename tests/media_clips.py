@@ -23,12 +23,16 @@ def write_media(
     size: tuple[int, int] = (128, 96),
     tone_hz: float = 440.0,
     audio_seconds: float | None = None,
+    index_first: bool = False,
 ) -> Path:
-    """An H.264 + AAC clip; frame k is flat grey of level ``grey_of(k)``."""
+    """An H.264 + AAC clip; frame k is flat grey of level ``grey_of(k)``.
+
+    An mp4's index stands at its end, so that half a file is none, or with ``index_first`` before what it lists.
+    """
     width, height = size
     rate = 44_100
     sound_seconds = seconds if audio_seconds is None else audio_seconds
-    with av.open(str(path), "w") as container:
+    with av.open(str(path), "w", options={"movflags": "faststart"} if index_first else {}) as container:
         pictures = (
             container.add_stream("libx264", rate=fps, options={"crf": "1", "preset": "ultrafast"}) if video else None
         )

@@ -12,7 +12,7 @@ from merlb_model.errors import MerlbError
 from merlb_model.labels import TASKS, annotation_columns
 
 Reason = Literal[
-    "missing_file", "no_label", "invalid_label", "duplicate_row", "unsafe_name", "undecodable", "too_short"
+    "missing_file", "no_label", "invalid_label", "duplicate_row", "unsafe_name", "undecodable", "truncated", "too_short"
 ]
 """Why a clip is quarantined: the closed list."""
 

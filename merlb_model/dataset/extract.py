@@ -24,7 +24,9 @@ from merlb_model.params import ExtractParams
 from merlb_model.progress import track
 
 MANIFEST_COLUMNS: Final = ("uri", "sha256", "bytes", "shard")
-_EXTRACTION_VERSION: Final = 1
+_EXTRACTION_VERSION: Final = 2
+_LOST_SECONDS: Final = 0.5
+"""A clip that ends this much before its header says is cut off; less is how encoders round."""
 
 
 @dataclass(frozen=True)
@@ -156,8 +158,12 @@ def decode(path: Path, job: ClipJob, params: ExtractParams) -> Window | Rejectio
         recording = read_clip(path, WINDOW_SECONDS)
     except MediaError as error:
         return Rejection(job.file, "extract", "undecodable", str(error))
-    if max(recording.video_seconds, recording.audio_seconds) < params.minimum_seconds:
-        found = f"video {recording.video_seconds:.2f} s, audio {recording.audio_seconds:.2f} s"
+    longest = max(recording.video_seconds, recording.audio_seconds)
+    found = f"video {recording.video_seconds:.2f} s, audio {recording.audio_seconds:.2f} s"
+    if min(recording.promised_seconds, WINDOW_SECONDS) - longest > _LOST_SECONDS:
+        promise = f"the file's header promises {recording.promised_seconds:.2f} s"
+        return Rejection(job.file, "extract", "truncated", f"{found}; {promise}: fetch the clip again")
+    if longest < params.minimum_seconds:
         return Rejection(job.file, "extract", "too_short", f"{found}; expected {params.minimum_seconds:g} s of either")
     box = job.box
     if box is None and params.find_webcam:

@@ -5,8 +5,9 @@ from typing import Final
 
 import numpy as np
 import pandas as pd
+from numpy.typing import NDArray
 
-from merlb_model.dataset.store import open_store, write_table
+from merlb_model.dataset.store import ClipStore, open_store, read_table, write_table
 from merlb_model.errors import MerlbError
 from merlb_model.params import SplitParams
 
@@ -37,6 +38,20 @@ def split(store: Path, params: SplitParams, out: Path) -> None:
         }
     )
     write_table(out, table)
+
+
+def read_splits(path: Path, store: ClipStore) -> NDArray[np.str_]:
+    """The split of each row of ``store``, in its order.
+
+    Raises:
+        MerlbError: the table is missing, or is not of this store.
+    """
+    table = read_table(path, "merlb split", ("row", "file", "split")).sort_values("row")
+    if list(table["row"]) != list(range(len(store))) or list(table["file"]) != list(store.clips["file"]):
+        raise MerlbError(f"{path}: not the rows of this store: run `merlb split` again")
+    if not set(table["split"]) <= set(SPLITS):
+        raise MerlbError(f"{path}: expected the splits {', '.join(SPLITS)}: run `merlb split` again")
+    return table["split"].to_numpy(dtype=np.str_)
 
 
 def _by_streamer(streamers: list[str], validation: float, test: float, seed: int) -> dict[str, str]:

@@ -11,20 +11,20 @@ import pandas as pd
 from numpy.typing import NDArray
 
 from merlb_model import tracking
-from merlb_model.dataset.store import ClipStore, open_store, read_table, write_table
+from merlb_model.dataset.split import SPLITS, read_splits
+from merlb_model.dataset.store import ClipStore, open_store, write_table
 from merlb_model.errors import MerlbError
 from merlb_model.evaluation import bootstrap, report
 from merlb_model.evaluation.calibration import fit_temperature, nll
 from merlb_model.evaluation.predict import predict_logits
 from merlb_model.evaluation.scores import score_task
-from merlb_model.files import read_json, write_json
+from merlb_model.files import read_json, replacing, write_json
 from merlb_model.labels import TASKS
-from merlb_model.nn.model import calibrated, load_model, weights_hash
+from merlb_model.nn.model import answerable, calibrated, load_model, weights_hash
 from merlb_model.params import EvaluateParams
 from merlb_model.schemas import check
 
 SCHEMA_VERSION: Final = 1
-SPLITS: Final = ("train", "validation", "test")
 _MADE_BY = "merlb evaluate"
 
 
@@ -113,25 +113,11 @@ def load_trained(models: Path) -> tuple[dict[str, Any], keras.Model]:
     return run, network
 
 
-def read_splits(path: Path, store: ClipStore) -> NDArray[np.str_]:
-    """The split of each row of ``store``, in its order.
-
-    Raises:
-        MerlbError: the table is missing, or is not of this store.
-    """
-    table = read_table(path, "merlb split", ("row", "file", "split")).sort_values("row")
-    if list(table["row"]) != list(range(len(store))) or list(table["file"]) != list(store.clips["file"]):
-        raise MerlbError(f"{path}: not the rows of this store: run `merlb split` again")
-    if not set(table["split"]) <= set(SPLITS):
-        raise MerlbError(f"{path}: expected the splits {', '.join(SPLITS)}: run `merlb split` again")
-    return table["split"].to_numpy(dtype=np.str_)
-
-
 def score_rows(network: keras.Model, store: ClipStore, split: NDArray[np.str_], batch_size: int) -> Scored:
     """Answers for every row, with a temperature a task fitted on the validation rows."""
     logits = predict_logits(network, store, np.arange(len(store)), batch_size, "evaluate")
     actual = {task: store.targets(task) for task in logits}
-    fitting = (split == "validation") & store.present.any(axis=1)
+    fitting = (split == "validation") & np.asarray(answerable(network, store.present))
     if not fitting.any():
         _warn("no validation rows to fit a temperature on: it stays 1, probabilities are not calibrated")
     temperature = {task: fit_temperature(values[fitting], actual[task][fitting]) for task, values in logits.items()}
@@ -186,20 +172,21 @@ def predictions_table(store: ClipStore, split: NDArray[np.str_], scored: Scored)
 
 
 def write_pictures(out: Path, history: Path, split: NDArray[np.str_], scored: Scored) -> None:
-    """Leave ``confusion/<task>.csv`` and ``figures/*.png``, of the test rows, in ``out``."""
+    """Leave ``confusion/<task>.csv`` and ``figures/*.png``, of the test rows, in ``out``: what stood there goes."""
     test = split == "test"
-    for task, actual in scored.actual.items():
-        classes = np.array(TASKS[task], dtype=object)
-        predicted = scored.predicted(task)
-        report.write_confusion_table(
-            out / "confusion" / f"{task}.csv", pd.Series(classes[actual[test]]), pd.Series(classes[predicted[test]])
-        )
-        report.draw_confusion(out / "figures" / f"confusion_{task}.png", actual[test], predicted[test], task)
-    if test.any():
-        pairs = {task: (values[test], scored.actual[task][test]) for task, values in scored.probabilities.items()}
-        report.draw_reliability(out / "figures" / "reliability.png", pairs)
-    if history.is_file():
-        report.draw_history(out / "figures" / "training.png", pd.read_csv(history))
+    with replacing(out / "confusion") as tables, replacing(out / "figures") as figures:
+        for task, actual in scored.actual.items():
+            classes = np.array(TASKS[task], dtype=object)
+            predicted = scored.predicted(task)
+            report.write_confusion_table(
+                tables / f"{task}.csv", pd.Series(classes[actual[test]]), pd.Series(classes[predicted[test]])
+            )
+            report.draw_confusion(figures / f"confusion_{task}.png", actual[test], predicted[test], task)
+        if test.any():
+            pairs = {task: (values[test], scored.actual[task][test]) for task, values in scored.probabilities.items()}
+            report.draw_reliability(figures / "reliability.png", pairs)
+        if history.is_file():
+            report.draw_history(figures / "training.png", pd.read_csv(history))
 
 
 def flat_scores(metrics: dict[str, Any]) -> dict[str, float]:

@@ -25,6 +25,8 @@ def macro_f1(actual: Indices, predicted: Indices) -> float:
 
 def confusion(actual: Indices, predicted: Indices, task: str) -> NDArray[np.int64]:
     """Counts i64 [classes, classes]: rows are actual, columns predicted, in the task's order."""
+    if not len(actual):  # scikit-learn refuses
+        return np.zeros((len(TASKS[task]), len(TASKS[task])), np.int64)
     counts: NDArray[np.int64] = confusion_matrix(actual, predicted, labels=np.arange(len(TASKS[task])))
     return counts
 

@@ -91,6 +91,7 @@ class _Reader:
             self._streams.append(container.streams.audio[0])
         self._recording.has_video = self._video is not None
         self._recording.has_audio = self._audio is not None
+        self._recording.promised_seconds = (container.duration or 0) / av.time_base
 
     def recordings(self) -> Iterator[Recording]:
         for packet in self._packets():

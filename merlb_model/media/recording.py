@@ -29,6 +29,8 @@ class Recording:
         self.has_video = False
         self.has_audio = False
         self.ended = False
+        self.promised_seconds = 0.0
+        """Length that the file's header gives; 0 where it gives none, as a stream's does."""
         self.first_real_slot = 0  # slots before it show the stream's first frame, which came later
         self.video_slots = 0
         """Slots filled so far, from the start; slot ``video_slots`` waits for its frame."""

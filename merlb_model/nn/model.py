@@ -122,12 +122,16 @@ def calibrated(
 
     Where nothing is present the logits are the training prior's, which no temperature may bend.
     """
-    usable = model.get_layer("fuse").get_layer("usable")(present)
-    something = ops.any(usable > 0, axis=-1, keepdims=True)
+    something = answerable(model, present)[:, None]
     return {
         task: ops.softmax(ops.where(something, values / temperature[task], values), axis=-1)
         for task, values in logits.items()
     }
+
+
+def answerable(model: keras.Model, present: Any) -> Any:
+    """Whether a window holds any modality that the model uses, bool [B], from ``present`` f32 [B, 3]."""
+    return ops.any(model.get_layer("fuse").get_layer("usable")(present) > 0, axis=-1)
 
 
 def priors(model: keras.Model) -> dict[str, list[float]]:

@@ -9,9 +9,10 @@ from numpy.typing import NDArray
 
 from merlb_model import tracking
 from merlb_model.dataset.loader import load_rows
+from merlb_model.dataset.split import read_splits
 from merlb_model.dataset.store import DTYPES, SHAPES, STEPS, ClipStore, open_store
 from merlb_model.errors import MerlbError
-from merlb_model.evaluation.evaluate import load_trained, read_splits
+from merlb_model.evaluation.evaluate import load_trained
 from merlb_model.files import copy_file, read_json, replacing, write_json
 from merlb_model.labels import MODALITIES, TASKS
 from merlb_model.nn import keras, tf

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from merlb_model import tracking
 from merlb_model.dataset.loader import batches
+from merlb_model.dataset.split import read_splits
 from merlb_model.dataset.store import ClipStore, open_store, read_table
 from merlb_model.errors import MerlbError
 from merlb_model.evaluation.calibration import nll
@@ -117,17 +118,15 @@ def read_rows(store: ClipStore, splits: Path, train_rows: Path) -> Rows:
     Raises:
         MerlbError: a table is missing, or its rows are not those of the store's training split.
     """
-    split = read_table(splits, "merlb split", ("row", "split"))
+    split = read_splits(splits, store)
     chosen = read_table(train_rows, "merlb oversample", ("row", "repeats"))
-    if set(split["row"]) - set(range(len(store))):
-        raise MerlbError(f"{splits}: rows that the store of {len(store)} clips lacks: run `merlb split` again")
-    strangers = set(chosen["row"]) - set(split.loc[split["split"] == "train", "row"])
+    strangers = set(chosen["row"]) - set(np.flatnonzero(split == "train"))
     if strangers or chosen.empty:
         found = f"row {min(strangers)} is no training row" if strangers else "no rows"
         raise MerlbError(f"{train_rows}: {found}: run `merlb oversample` again")
     return Rows(
         train=np.repeat(chosen["row"].to_numpy(np.int64), chosen["repeats"].to_numpy(np.int64)),
-        validation=split.loc[split["split"] == "validation", "row"].to_numpy(np.int64),
+        validation=np.flatnonzero(split == "validation"),
     )
 
 

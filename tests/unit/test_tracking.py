@@ -58,13 +58,17 @@ def test_a_failing_stage_marks_its_run_failed(uri: str) -> None:
     assert mlflow.MlflowClient(uri).get_run(log.run_id).info.status == "FAILED"
 
 
-def test_a_model_is_registered_with_its_signature(uri: str, tmp_path: Path) -> None:
+def test_a_model_is_registered_with_its_signature_and_without_a_word(
+    uri: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     (tmp_path / "model").mkdir()
     (tmp_path / "model" / "saved_model.pb").write_bytes(b"x")
     signature = {"inputs": {"face": ("uint8", (-1, 2))}, "outputs": {"event": ("float32", (-1, 8))}}
     with tracking.start(uri, "merlb", {}) as log:
         assert log.register(tmp_path / "model", "merlb", signature) == "1"
+        capsys.readouterr()  # a new database tells of its tables
         assert log.register(tmp_path / "model", "merlb", signature) == "2"
+    assert capsys.readouterr() == ("", "")
     version = mlflow.MlflowClient(uri).get_model_version("merlb", "2")
     assert version.run_id == log.run_id
     info = mlflow.models.get_model_info(version.source)

@@ -24,7 +24,9 @@ def number_of(file: str) -> int:
     return int(file.split("_")[0])
 
 
-def write_extracted(folder: Path, shards: Mapping[str, Sequence[str]], cache: Path, rejected: Sequence = ()) -> Path:
+def write_extracted(
+    folder: Path, shards: Mapping[str, Sequence[str]], cache: Path, rejected: Sequence[Mapping[str, str]] = ()
+) -> Path:
     """What `extract` leaves of ``shards``, the arrays full of each clip's number; clip 2 has no audio."""
     for shard, files in shards.items():
         place = cache / f"{shard}-key"

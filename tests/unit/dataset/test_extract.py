@@ -35,9 +35,11 @@ def with_defects(tmp_path: Path) -> Path:
     write_media(source / "13_cat_x.mp4", seconds=1.0)
     write_media(source / "14_cat_x.mp4")
     write_media(source / "15_cat_x.mp4")
+    readable = write_media(source / "16_cat_x.mp4", index_first=True)
+    readable.write_bytes(readable.read_bytes()[: readable.stat().st_size * 7 // 10])
     write_media(source / "20_cat_x.mp4", audio=False)
     write_media(source / "21_cat_x.mp4", video=False)
-    rows += [row(f"{n}_cat_x.mp4") for n in (10, 11, 12, 13, 20, 21, 99)]
+    rows += [row(f"{n}_cat_x.mp4") for n in (10, 11, 12, 13, 16, 20, 21, 99)]
     rows.append(row("14_cat_x.mp4", **{**GOOD, "Routing": "1"}))
     write_rows(source / "annotations.csv", rows)
     return raw_from(source, tmp_path / "raw")
@@ -53,6 +55,7 @@ def test_each_defect_is_quarantined_with_its_reason(with_defects: Path, tmp_path
         "13_cat_x.mp4": "too_short",
         "14_cat_x.mp4": "invalid_label",
         "15_cat_x.mp4": "no_label",
+        "16_cat_x.mp4": "truncated",
         "99_cat_x.mp4": "missing_file",
     }
 

@@ -10,6 +10,7 @@ import pytest
 from scipy.special import softmax
 from sklearn.metrics import f1_score
 
+from merlb_model.dataset.split import read_splits
 from merlb_model.dataset.store import ClipStore, open_store
 from merlb_model.errors import MerlbError
 from merlb_model.evaluation import evaluate as stage  # its test_scores would be taken for a test
@@ -117,10 +118,13 @@ def test_the_temperature_is_fitted_on_the_validation_rows_alone(store: Path, net
     assert validation["temperature"] != as_is["temperature"]
 
 
-def test_rows_in_which_nothing_is_present_do_not_bend_the_temperature(store: Path, network: keras.Model) -> None:
+@pytest.mark.parametrize("lost", [("face", "screen", "audio"), ("audio",)])
+def test_rows_in_which_the_model_has_nothing_to_go_by_do_not_bend_the_temperature(
+    store: Path, network: keras.Model, lost: tuple[str, ...]
+) -> None:
     clips = open_store(store)
     absent = clips.clips.copy()
-    absent.loc[2, [f"present_{name}" for name in ("face", "screen", "audio")]] = False
+    absent.loc[2, [f"present_{name}" for name in lost]] = False
     empty = replace(clips, clips=absent)
     other = stage.score_rows(network, relabelled(empty, np.arange(10) == 2), SPLIT, 4).calibration
     assert other == stage.score_rows(network, empty, SPLIT, 4).calibration
@@ -133,6 +137,14 @@ def test_without_validation_rows_the_temperature_is_one_and_it_says_so(
     assert calibration["temperature"] == dict.fromkeys(TASKS, 1.0)
     assert calibration["nll_before"] == calibration["nll_after"] == dict.fromkeys(TASKS)
     assert "not calibrated" in capsys.readouterr().err
+
+
+def test_figures_and_tables_of_an_earlier_model_go(models: Path, store: Path, tmp_path: Path) -> None:
+    for stale in ("confusion/smell.csv", "figures/confusion_smell.png"):
+        (tmp_path / "reports" / stale).parent.mkdir(parents=True)
+        (tmp_path / "reports" / stale).touch()
+    stage.evaluate(models, store, write_splits(tmp_path / "splits.parquet", store), PARAMS, tmp_path / "reports")
+    assert not list((tmp_path / "reports").rglob("*smell*"))
 
 
 def test_without_test_rows_scores_are_empty_and_every_clip_is_predicted(
@@ -171,10 +183,10 @@ def test_splits_are_taken_in_the_stores_order_and_those_of_another_are_refused(
     table = pd.DataFrame({"row": [0, 1, 2], "file": FILES, "split": ["train", "test", "validation"]})
     table.iloc[[2, 0, 1]].to_parquet(tmp_path / "splits.parquet")
     store = bare_store(file=FILES)
-    assert stage.read_splits(tmp_path / "splits.parquet", store).tolist() == ["train", "test", "validation"]
+    assert read_splits(tmp_path / "splits.parquet", store).tolist() == ["train", "test", "validation"]
     table.assign(**wrong).to_parquet(tmp_path / "splits.parquet")
     with pytest.raises(MerlbError, match=message):
-        stage.read_splits(tmp_path / "splits.parquet", store)
+        read_splits(tmp_path / "splits.parquet", store)
 
 
 def test_from_eight_test_streamers_on_intervals_are_drawn_over_them() -> None:

@@ -1,4 +1,5 @@
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -25,7 +26,7 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> list[Figure]:
     figures: list[Figure] = []
     save = Figure.savefig
 
-    def keep(figure: Figure, *arguments: object, **options: object) -> None:
+    def keep(figure: Figure, *arguments: Any, **options: Any) -> None:
         figures.append(figure)
         save(figure, *arguments, **options)
 
@@ -47,7 +48,7 @@ def test_the_confusion_figure_counts_actual_down_and_predicted_across(tmp_path: 
         column, row = text.get_position()
         cells[int(row), int(column)] = text.get_text()
     assert cells.tolist() == [["1", "2", "0"], ["0", "0", "0"], ["0", "0", "1"]]
-    np.testing.assert_allclose(axes.images[0].get_array(), [[1 / 3, 2 / 3, 0], [0, 0, 0], [0, 0, 1]])
+    np.testing.assert_allclose(np.asarray(axes.images[0].get_array()), [[1 / 3, 2 / 3, 0], [0, 0, 0], [0, 0, 1]])
     assert [label.get_text() for label in axes.get_yticklabels()] == ["negative", "neutral", "positive"]
     assert (axes.get_xlabel(), axes.get_ylabel(), axes.get_title()) == ("predicted", "actual", "valence: 4 test clips")
 
@@ -58,8 +59,8 @@ def test_the_reliability_figure_shows_the_share_right_by_confidence(tmp_path: Pa
     actual = np.array([0, 1, 0, 0, 1, 0])  # of the bin 0.6–0.7 one of two is right, of 0.9–1 three of four
     report.draw_reliability(tmp_path / "a.png", {"one": (probabilities, actual), "two": (probabilities, 0 * actual)})
     first, second = drawn[0].axes
-    np.testing.assert_allclose(first.lines[1].get_xydata(), [[0.65, 0.5], [0.955, 0.75]], rtol=1e-6)
-    np.testing.assert_allclose(second.lines[1].get_ydata(), [1.0, 1.0])
+    np.testing.assert_allclose(np.asarray(first.lines[1].get_xydata()), [[0.65, 0.5], [0.955, 0.75]], rtol=1e-6)
+    np.testing.assert_allclose(np.asarray(second.lines[1].get_ydata()), [1.0, 1.0])
     assert (first.get_title(), second.get_title()) == ("one", "two")
 
 
@@ -77,7 +78,7 @@ def test_the_training_figure_has_losses_left_and_scores_right(
     left, right = drawn[0].axes
     assert [line.get_label() for line in left.lines] == losses
     assert [line.get_label() for line in right.lines] == scores
-    assert left.lines[0].get_xydata().tolist() == [[1, 2.0], [2, 1.0]]
+    assert np.asarray(left.lines[0].get_xydata()).tolist() == [[1, 2.0], [2, 1.0]]
 
 
 def test_every_figure_is_a_png_that_can_be_looked_at(tmp_path: Path) -> None:

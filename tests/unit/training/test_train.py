@@ -5,13 +5,14 @@ import numpy as np
 import pandas as pd
 import pytest
 from numpy.typing import NDArray
+from scipy.special import log_softmax
 
 from merlb_model.dataset.store import open_store
 from merlb_model.errors import MerlbError
 from merlb_model.evaluation.evaluate import load_trained
 from merlb_model.files import read_json
 from merlb_model.labels import TASKS
-from merlb_model.nn import keras
+from merlb_model.nn import keras, tf
 from merlb_model.nn.model import priors, weights_hash
 from merlb_model.params import ModelParams, TrainParams
 from merlb_model.tracking import NoRun
@@ -25,12 +26,20 @@ from merlb_model.training.train import (
     read_rows,
     train,
     train_epoch,
+    training_step,
     validation_scores,
 )
 from tests.unit.dataset.small_stores import bare_store, write_noisy_store
+from tests.unit.nn.conftest import build, random_windows, shake
 
-STORE = bare_store(file=[f"{index}.mp4" for index in range(6)])
-SPLITS = pd.DataFrame({"row": range(6), "split": ["train", "validation", "train", "test", "train", "validation"]})
+SPLITS = pd.DataFrame(
+    {
+        "row": range(6),
+        "file": [f"{index:04d}_s{index // 2:02d}_x.mp4" for index in range(6)],  # those of ``write_store``
+        "split": ["train", "validation", "train", "test", "train", "validation"],
+    }
+)
+STORE = bare_store(file=SPLITS["file"].tolist())
 CHOSEN = pd.DataFrame({"row": [0, 2, 4], "repeats": [1, 3, 2]})
 AUDIO = ModelParams(modalities=("audio",))
 
@@ -54,7 +63,8 @@ def test_training_rows_are_repeated_as_told_and_validation_rows_are_those_of_the
         (SPLITS, CHOSEN.assign(row=[0, 5, 1]), "row 1 is no training row: run `merlb oversample` again"),
         (SPLITS, CHOSEN.assign(row=[0, 2, 9]), "row 9 is no training row: run `merlb oversample` again"),
         (SPLITS, CHOSEN.iloc[:0], "no rows: run `merlb oversample` again"),
-        (SPLITS.assign(row=range(1, 7)), CHOSEN, "rows that the store of 6 clips lacks: run `merlb split` again"),
+        (SPLITS.assign(row=range(1, 7)), CHOSEN, "not the rows of this store: run `merlb split` again"),
+        (SPLITS.assign(file="other.mp4"), CHOSEN, "not the rows of this store: run `merlb split` again"),
         (SPLITS, CHOSEN[["row"]], "no column repeats: run `merlb oversample` again"),
     ],
 )
@@ -76,6 +86,7 @@ def test_a_missing_table_is_named_with_what_to_run(tmp_path: Path) -> None:
 def test_class_shares_are_of_the_rows_in_the_tasks_order() -> None:
     store = bare_store(valence=["positive", "negative", "negative", "neutral", "positive"])
     assert class_shares(store, np.array([0, 1, 2, 4]), "valence") == [0.5, 0.0, 0.5]
+    assert class_shares(store, np.array([1, 2, 3, 1]), "valence") == [0.75, 0.25, 0.0]
 
 
 def test_validation_scores_are_means_over_the_tasks() -> None:
@@ -140,6 +151,25 @@ def test_a_loss_that_is_no_number_stops_and_says_where_and_what_to_do(broken: fl
         run_epoch([1.0, broken, 1.0], 3)
 
 
+@pytest.mark.parametrize("smoothing", [0.0, 0.3])
+def test_a_steps_loss_is_the_tasks_mean_cross_entropy_with_smoothed_targets(smoothing: float) -> None:
+    network, windows = shake(build(modalities=("audio",), dropout=0.0)), random_windows(3)
+    targets = {"valence": np.array([0, 2, 1]), "arousal": np.array([1, 1, 0]), "event": np.array([7, 0, 3])}
+    logits = {task: np.asarray(values, float) for task, values in network(windows, training=True).items()}
+    assert all(np.ptp(values, axis=1).min() > 0.1 for values in logits.values())  # else smoothing would not show
+    expected = []
+    for task, classes in TASKS.items():
+        wanted = np.eye(len(classes))[targets[task]] * (1 - smoothing) + smoothing / len(classes)
+        expected.append(-(wanted * log_softmax(logits[task], axis=1)).sum(axis=1).mean())
+    params = TrainParams(augment=False, modality_dropout=0.0, label_smoothing=smoothing)
+    before = weights_hash(network)
+    step = training_step(network, keras.optimizers.Adam(1e-3), AUDIO, params)
+    windows_given = {name: tf.constant(values) for name, values in windows.items()}
+    loss = step(windows_given, {task: tf.constant(each) for task, each in targets.items()}, tf.constant(1, tf.int64))
+    assert float(loss) == pytest.approx(np.mean(expected), rel=1e-4)
+    assert weights_hash(network) != before
+
+
 @pytest.fixture(scope="module")
 def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return write_noisy_store(tmp_path_factory.mktemp("noise") / "store", 3, 2)
@@ -195,7 +225,9 @@ def test_training_leaves_model_history_and_run_that_belong_together(trained: lis
     clips = open_store(store)
     assert run["weights_hash"] == weights_hash(network) and run["store_hash"] == clips.store_hash
     assert (run["run_id"], run["tracking_uri"], run["params"]["train"]["epochs"]) == ("", None, 2)
-    events = [list(TASKS["event"]).index(label) for label in clips.clips["event"].iloc[[0, 2, 4]]]  # each row once
+    events = [
+        list(TASKS["event"]).index(label) for label in clips.clips["event"].to_numpy()[[0, 2, 4]]
+    ]  # each row once
     assert priors(network)["event"] == pytest.approx((np.bincount(events, minlength=8) / 3).tolist())
 
 
