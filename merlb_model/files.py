@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -32,10 +33,16 @@ def replacing(target: Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
 
 
-def remove_partials(folder: Path) -> None:
-    """Remove what killed writers left in ``folder``. No writer may be at work there."""
+def remove_partials(folder: Path, before: float = math.inf) -> None:
+    """Remove what killed writers left in ``folder``.
+
+    Args:
+        folder: a folder in which no writer that began earlier than ``before`` is at work.
+        before: seconds since 1970.
+    """
     for holder in folder.glob(".*.partial"):
-        shutil.rmtree(holder, ignore_errors=True)
+        if holder.stat().st_ctime < before:
+            shutil.rmtree(holder, ignore_errors=True)
 
 
 def write_json(path: Path, content: Any) -> None:

@@ -3,6 +3,7 @@
 import logging
 import os
 import shutil
+import socket
 import subprocess
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, redirect_stderr
@@ -15,6 +16,8 @@ from merlb_model.errors import MerlbError
 EXPERIMENT = "merlb"
 RECREATED_FROM = "merlb.recreated_from"
 """Tag of a run that stands for one of another server: the run id that ``run.json`` names."""
+_PROCESS = "merlb.process"
+"""Tag: host and process id of who last opened the run."""
 _ARTIFACT_FOLDER = "artifacts"
 
 
@@ -223,6 +226,28 @@ def _ending(client: Any, run: MlflowRun) -> Iterator[RunLog]:
     client.set_terminated(run.run_id, "FINISHED")
 
 
+def _this_process() -> str:
+    return f"{socket.gethostname()}:{os.getpid()}"
+
+
+def _end_abandoned(client: Any, experiment: str) -> None:
+    """Mark as killed the runs whose process on this host is gone: a killed one could not do it itself."""
+    for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
+        host, _, process = run.data.tags.get(_PROCESS, "").rpartition(":")
+        if host == socket.gethostname() and not _is_alive(int(process)):
+            client.set_terminated(run.info.run_id, "KILLED")
+
+
+def _is_alive(process: int) -> bool:
+    try:
+        os.kill(process, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:  # another user's
+        return True
+    return True
+
+
 @contextmanager
 def start(uri: str | None, name: str, tags: Mapping[str, str]) -> Iterator[RunLog]:
     """Open a new run; ``uri`` None logs nowhere.
@@ -234,7 +259,9 @@ def start(uri: str | None, name: str, tags: Mapping[str, str]) -> Iterator[RunLo
         yield NoRun()
         return
     client, experiment = _connect(uri)
-    run = client.create_run(experiment, tags={"mlflow.source.name": "merlb", **tags}, run_name=name)
+    _end_abandoned(client, experiment)
+    known = {"mlflow.source.name": "merlb", _PROCESS: _this_process()}
+    run = client.create_run(experiment, tags={**known, **tags}, run_name=name)
     with _ending(client, MlflowRun(client, run.info.run_id, uri)) as log:
         yield log
 
@@ -258,6 +285,7 @@ def resume(uri: str | None, run: Mapping[str, Any]) -> Iterator[RunLog]:
         return
     client, experiment = _connect(uri)
     run_id = _find(client, experiment, str(run["run_id"])) or _recreate(client, experiment, run)
+    client.set_tag(run_id, _PROCESS, _this_process())
     client.set_terminated(run_id, "RUNNING")
     with _ending(client, MlflowRun(client, run_id, uri)) as log:
         yield log

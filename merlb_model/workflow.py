@@ -1,13 +1,17 @@
 """The whole pipeline on this machine: `dvc repro`, and what a person does next."""
 
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 from typing import Final
 
+import psutil
+
 from merlb_model import tracking
 from merlb_model.errors import MerlbError
-from merlb_model.files import read_json
+from merlb_model.files import read_json, remove_partials
 from merlb_model.params import ExportParams
 
 NEXT_STEPS: Final = """
@@ -28,7 +32,8 @@ def reproduce(root: Path) -> bool:
     """
     if not (root / "dvc.yaml").is_file():
         raise MerlbError(f"{root.resolve()}: no dvc.yaml here; run this in the project's folder")
-    before = _lock(root)
+    _forget_dead_holders(root / ".dvc/tmp/rwlock")
+    before, started = _lock(root), time.time()
     process = subprocess.Popen([sys.executable, "-m", "dvc", "repro"], cwd=root)
     try:
         code = process.wait()
@@ -37,7 +42,30 @@ def reproduce(root: Path) -> bool:
         raise
     if code:
         raise MerlbError("the pipeline stopped at the stage named above; mend what it says, then run again")
+    for folder in ("data", "models", "reports"):  # DVC's lock kept everyone else out
+        remove_partials(root / folder, started)
     return _lock(root) != before
+
+
+def _forget_dead_holders(rwlock: Path) -> None:
+    """Remove DVC's list of who uses what where all whom it names are dead.
+
+    DVC passes over processes that are gone, but not over those that were killed and that nobody has waited for: their
+    ids exist for as long. It asks people to remove the file then.
+    """
+    try:
+        holders = {int(process) for process in re.findall(r'"pid": *(\d+)', rwlock.read_text(encoding="utf-8"))}
+    except FileNotFoundError:
+        return
+    if not any(map(_runs, holders)):
+        rwlock.unlink(missing_ok=True)
+
+
+def _runs(process: int) -> bool:
+    try:
+        return psutil.Process(process).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    except psutil.NoSuchProcess:
+        return False
 
 
 def recreate_if_unknown(uri: str, models: Path, reports: Path, exported: Path, params: ExportParams) -> None:

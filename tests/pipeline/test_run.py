@@ -8,14 +8,12 @@ import pandas as pd
 import pytest
 
 from merlb_model import schemas
-from merlb_model.corpus.ingest import ingest
-from merlb_model.dataset.convert import convert
-from merlb_model.dataset.extract import extract
 from merlb_model.dataset.split import split
 from merlb_model.dataset.store import open_store
 from merlb_model.files import read_json
-from merlb_model.params import Params, load_params
+from merlb_model.params import load_params
 from pipelines import submit
+from tests.direct_store import make_direct_store
 
 TINY = {"streamers": 6, "clips_per_streamer": 1, "width": 320, "height": 180, "fps": 10}
 ParamsFile = Callable[..., Path]
@@ -26,14 +24,6 @@ def _run(params: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     with pytest.raises(SystemExit) as stopped:
         submit.main()
     return int(stopped.value.code or 0)
-
-
-def _direct_store(params: Params, folder: Path) -> Path:
-    """The store that the stages' functions make without Kubeflow, all shards at once."""
-    ingest(params.corpus, params.ingest, folder / "raw")
-    extract(folder / "raw", params.extract, folder / "extract", folder / "shards")
-    convert(folder / "raw", [folder / "extract"], params.convert, folder / "store", folder / "shards")
-    return folder / "store"
 
 
 def _rows(database: Path, query: str) -> list[tuple[Any, ...]]:
@@ -58,7 +48,7 @@ def test_a_run_here_leaves_what_the_stages_leave(
     ]  # fmt: skip
     assert f"{out}/reports/metrics.json" in said.out
 
-    direct = _direct_store(load_params(params), tmp_path / "direct")
+    direct = make_direct_store(load_params(params), tmp_path / "direct")
     metrics = read_json(out / "reports/metrics.json", "test")
     schemas.check("metrics", metrics, where="metrics.json", made_by="test")
     assert metrics["store_hash"] == open_store(out / "data/store").meta["store_hash"]

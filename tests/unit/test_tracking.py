@@ -1,4 +1,5 @@
 import subprocess
+import sys
 from pathlib import Path
 
 import mlflow
@@ -56,6 +57,23 @@ def test_a_failing_stage_marks_its_run_failed(uri: str) -> None:
     with pytest.raises(RuntimeError), tracking.start(uri, "merlb", {}) as log:
         raise RuntimeError
     assert mlflow.MlflowClient(uri).get_run(log.run_id).info.status == "FAILED"
+
+
+def test_a_run_whose_process_was_killed_is_marked_so_by_the_next_and_one_under_way_is_not(uri: str) -> None:
+    opens_and_dies = f"""
+import os
+from merlb_model import tracking
+with tracking.start({uri!r}, "merlb", {{}}) as log:
+    print(log.run_id, flush=True)
+    os.kill(os.getpid(), 9)
+"""
+    killed = subprocess.run([sys.executable, "-c", opens_and_dies], capture_output=True, text=True)
+    client = mlflow.MlflowClient(uri)
+    left = killed.stdout.split()[-1]
+    assert killed.returncode == -9 and client.get_run(left).info.status == "RUNNING"
+    with tracking.start(uri, "merlb", {}) as one, tracking.start(uri, "merlb", {}):
+        assert client.get_run(left).info.status == "KILLED"
+        assert client.get_run(one.run_id).info.status == "RUNNING"
 
 
 def test_a_model_is_registered_with_its_signature_and_without_a_word(

@@ -16,14 +16,12 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
 from merlb_model.corpus import sample, sample_rules
-from merlb_model.corpus.ingest import ingest
-from merlb_model.dataset.convert import convert
-from merlb_model.dataset.extract import extract
 from merlb_model.dataset.split import split
 from merlb_model.dataset.store import ClipStore, open_store
 from merlb_model.files import read_json
 from merlb_model.media.webcam import find_faces
 from merlb_model.params import CorpusParams, Params, load_params
+from tests.direct_store import make_direct_store
 
 ROOT = Path(__file__).parents[3]
 TINY = CorpusParams(streamers=3, clips_per_streamer=2, width=320, height=180, fps=10)
@@ -39,10 +37,7 @@ def params() -> Params:
 def corpus(params: Params, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The corpus of ``params.yaml``, through the stages up to the split."""
     folder = tmp_path_factory.mktemp("sample")
-    ingest(params.corpus, params.ingest, folder / "raw")
-    extract(folder / "raw", params.extract, folder / "extract", folder / "shards")
-    convert(folder / "raw", [folder / "extract"], params.convert, folder / "store", folder / "shards")
-    split(folder / "store", params.split, folder / "splits.parquet")
+    split(make_direct_store(params, folder), params.split, folder / "splits.parquet")
     return folder
 
 
