@@ -26,7 +26,7 @@ from tests.unit.serving.scenes import write_scene
 from tests.unit.serving.tiny_model import INFO
 
 BOX = (200, 10, 300, 110)
-TEMPERATURE = dict.fromkeys(TASKS, 0.02)
+TEMPERATURE = dict.fromkeys(TASKS, 0.003)
 """So low that an untrained network's answers differ from window to window."""
 MELS = 64
 
@@ -36,7 +36,11 @@ def network() -> Any:
     params = ModelParams(preset="small", fusion="merlb", tasks="both", dropout=0.2)
     level = {"mean": [-6.0] * MELS, "deviation": [3.0] * MELS}
     prior = {task: [1 / len(classes)] * len(classes) for task, classes in TASKS.items()}
-    return build_model(params, level, prior, seed=3)
+    model = build_model(params, level, prior, seed=3)
+    for task in TASKS:
+        (kernel,) = (weight for weight in model.weights if weight.path.endswith(f"{task}_logits/kernel"))
+        kernel.assign(100 * kernel)  # a fresh network is unsure of everything: see `_FIRST_LOGITS`
+    return model
 
 
 @pytest.fixture(scope="module")
