@@ -22,7 +22,7 @@ _EYES: Final = ((60, 40, 26), (50, 80, 60), (46, 70, 110))
 _SWAYS: Final = ((0.004, 0.15), (0.040, 0.55), (0.095, 1.2))
 """Amplitude (share of the webcam's height) and rate (Hz) of the head's motion at low, neutral and high agitation."""
 _STROKE: Final = 52.0
-"""How much darker than the skin brows and mouth are, and how much lighter their edges, of 255."""
+"""How much darker than the skin the mouth is, and how much lighter its edges, of 255."""
 _LIDS: Final = (0.45, 0.62, 0.80)
 """How far the eyes are open at each level, against their width."""
 _BLINKS: Final = (0.1, 0.35, 0.9)
@@ -219,7 +219,7 @@ class Face:
             cv2.ellipse(head, centre, rim, 0, 180, 360, lash, self._length(0.018), cv2.LINE_AA)
 
     def _draw_brows(self, head: Frame) -> None:
-        """Inner ends down and together when negative, raised and arched when positive."""
+        """Inner ends down and outer ends up when negative, the other way round when positive."""
         style, mood = self._style, self._mood
         inner = -0.155 + 0.030 * max(0.0, -mood) - 0.022 * max(0.0, mood)
         outer = -0.155 - 0.030 * max(0.0, -mood) + 0.022 * max(0.0, mood)

@@ -45,5 +45,6 @@ if TYPE_CHECKING:
 else:
     tf = _import_quietly("tensorflow")
     keras = _import_quietly("keras")
+    tf.get_logger().setLevel("ERROR")  # its warnings are for who wrote the program, not for who runs it
 
 __all__ = ["keras", "tf"]

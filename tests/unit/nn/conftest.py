@@ -35,13 +35,18 @@ def random_windows(count: int, steps: int = 20, seed: int = 0) -> dict[str, NDAr
 
 
 def shake(model: keras.Model, seed: int = 5) -> keras.Model:
-    """Give batch norms statistics and every bias a value, as training does: zeros would hide mistakes."""
+    """Give batch norms statistics and every bias a value, and the heads an opinion, as training does.
+
+    Zeros and answers that are all alike would hide mistakes.
+    """
     generator = np.random.default_rng(seed)
     for variable in model.weights:
         if variable.path.endswith(("moving_mean", "beta", "bias")):
             variable.assign(generator.normal(0, 0.2, variable.shape))
         elif variable.path.endswith(("moving_variance", "gamma")):
             variable.assign(generator.uniform(0.5, 1.5, variable.shape))
+        elif variable.path.endswith("logits/kernel"):
+            variable.assign(100 * variable)
     return model
 
 
