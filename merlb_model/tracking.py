@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from merlb_model.errors import MerlbError
+from merlb_model.processes import is_running
 
 EXPERIMENT = "merlb"
 RECREATED_FROM = "merlb.recreated_from"
@@ -234,18 +235,8 @@ def _end_abandoned(client: Any, experiment: str) -> None:
     """Mark as killed the runs whose process on this host is gone: a killed one could not do it itself."""
     for run in client.search_runs([experiment], "attributes.status = 'RUNNING'"):
         host, _, process = run.data.tags.get(_PROCESS, "").rpartition(":")
-        if host == socket.gethostname() and not _is_alive(int(process)):
+        if host == socket.gethostname() and not is_running(int(process)):
             client.set_terminated(run.info.run_id, "KILLED")
-
-
-def _is_alive(process: int) -> bool:
-    try:
-        os.kill(process, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:  # another user's
-        return True
-    return True
 
 
 @contextmanager

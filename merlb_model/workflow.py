@@ -7,12 +7,11 @@ import time
 from pathlib import Path
 from typing import Final
 
-import psutil
-
 from merlb_model import tracking
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, remove_partials
 from merlb_model.params import ExportParams
+from merlb_model.processes import is_running
 
 NEXT_STEPS: Final = """
 What next
@@ -57,15 +56,8 @@ def _forget_dead_holders(rwlock: Path) -> None:
         holders = {int(process) for process in re.findall(r'"pid": *(\d+)', rwlock.read_text(encoding="utf-8"))}
     except FileNotFoundError:
         return
-    if not any(map(_runs, holders)):
+    if not any(map(is_running, holders)):
         rwlock.unlink(missing_ok=True)
-
-
-def _runs(process: int) -> bool:
-    try:
-        return psutil.Process(process).status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
-    except psutil.NoSuchProcess:
-        return False
 
 
 def recreate_if_unknown(uri: str, models: Path, reports: Path, exported: Path, params: ExportParams) -> None:

@@ -25,7 +25,8 @@ def augment(windows: Windows, seed: tf.Tensor) -> Windows:
     """Other colours, mirrored and moved frames, another voice; one draw a clip, so that motion stays what it was.
 
     Args:
-        windows: ``face`` u8 and ``screen`` u8 [B, T, height, width, 3], and whatever else.
+        windows: ``face`` u8 and ``screen`` u8 [B, T, height, width, 3], ``audio`` i16 [B, T, samples],
+            and whatever else.
         seed: i64 [2], another one each step.
 
     Returns:

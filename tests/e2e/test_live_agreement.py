@@ -21,6 +21,7 @@ from merlb_model.serving.predict import predict
 from merlb_model.serving.scorer import Scorer
 from merlb_model.serving.server import create_app
 from merlb_model.serving.tensors import encode, pack
+from tests.unit.nn.conftest import decide
 from tests.unit.serving.running import running, wait_ready
 from tests.unit.serving.scenes import write_scene
 from tests.unit.serving.tiny_model import INFO
@@ -36,11 +37,7 @@ def network() -> Any:
     params = ModelParams(preset="small", fusion="merlb", tasks="both", dropout=0.2)
     level = {"mean": [-6.0] * MELS, "deviation": [3.0] * MELS}
     prior = {task: [1 / len(classes)] * len(classes) for task, classes in TASKS.items()}
-    model = build_model(params, level, prior, seed=3)
-    for task in TASKS:
-        (kernel,) = (weight for weight in model.weights if weight.path.endswith(f"{task}_logits/kernel"))
-        kernel.assign(100 * kernel)  # a fresh network is unsure of everything: see `_FIRST_LOGITS`
-    return model
+    return decide(build_model(params, level, prior, seed=3))
 
 
 @pytest.fixture(scope="module")

@@ -45,7 +45,13 @@ def shake(model: keras.Model, seed: int = 5) -> keras.Model:
             variable.assign(generator.normal(0, 0.2, variable.shape))
         elif variable.path.endswith(("moving_variance", "gamma")):
             variable.assign(generator.uniform(0.5, 1.5, variable.shape))
-        elif variable.path.endswith("logits/kernel"):
+    return decide(model)
+
+
+def decide(model: keras.Model) -> keras.Model:
+    """Give a fresh network's heads, which are unsure of everything, an opinion."""
+    for variable in model.weights:
+        if variable.path.endswith("logits/kernel"):
             variable.assign(100 * variable)
     return model
 
