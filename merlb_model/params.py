@@ -77,12 +77,30 @@ class OversampleParams(Section):
     seed: int = 7
 
 
+class AudioParams(Section):
+    """How the sound is cut into segments, and which of them are used (``nn.key_segments``)."""
+
+    frontend: Literal["key_segments", "slices", "all_segments", "random_segments"] = "all_segments"
+    segments: int = Field(8, ge=1, le=19)
+
+
+class TensorTrainParams(Section):
+    """Shape of the tensor-train fusion (``nn.tensor_train``)."""
+
+    input_modes: tuple[Annotated[int, Field(ge=1)], ...] = (3, 43, 129, 43, 3)
+    output_modes: tuple[Annotated[int, Field(ge=1)], ...] = (2, 4, 4, 4, 3)
+    ranks: tuple[Annotated[int, Field(ge=1)], ...] = (1, 2, 4, 4, 2, 1)
+    l2: float = Field(0.0, ge=0)
+
+
 class ModelParams(Section):
     preset: Literal["small", "paper"] = "small"
-    fusion: Literal["merlb"] = "merlb"
+    fusion: Literal["early", "late", "joint", "deep", "merlb"] = "merlb"
     tasks: Literal["both", "emo", "game"] = "both"
     modalities: tuple[Literal["face", "screen", "audio"], ...] = ("face", "screen", "audio")
     dropout: float = Field(0.2, ge=0, lt=1)
+    audio: AudioParams = AudioParams()
+    tensor_train: TensorTrainParams = TensorTrainParams()
 
     @model_validator(mode="after")
     def _some_modality(self) -> "ModelParams":
@@ -96,10 +114,15 @@ class TrainParams(Section):
     epochs: int = Field(28, ge=1)
     batch_size: int = Field(16, ge=1)
     learning_rate: float = Field(2e-3, gt=0)
+    warmup_epochs: float = Field(0.0, ge=0)
+    clip_norm: float | None = Field(None, gt=0)
+    loss: Literal["cross_entropy", "weighted_cross_entropy", "focal"] = "cross_entropy"
+    focal_gamma: float = Field(2.0, ge=0)
     label_smoothing: float = Field(0.1, ge=0, lt=1)
     patience: int = Field(8, ge=1)
     augment: bool = True
     modality_dropout: float = Field(0.1, ge=0, lt=1)
+    mixed_precision: bool = True
     gpus: int = Field(0, ge=0, le=64)
 
 
@@ -137,6 +160,15 @@ class Params(Section):
     evaluate: EvaluateParams
     export: ExportParams
     pipeline: PipelineParams
+
+    @model_validator(mode="after")
+    def _one_remedy_for_rare_classes(self) -> "Params":
+        if self.oversample.tasks and self.train.loss != "cross_entropy":
+            raise ValueError(
+                f"train.loss: {self.train.loss} and oversample.tasks: {list(self.oversample.tasks)} would both favour "
+                "rare classes: set oversample.tasks: [] or train.loss: cross_entropy"
+            )
+        return self
 
 
 def _first_complaint(error: ValidationError) -> str:
