@@ -1,7 +1,8 @@
 """Audio encoder: log-mel spectrograms of overlapping segments on the slice grid, then a small CNN.
 
-A segment is two slices long (0.5 s) and starts on a slice, so a window of 20 slices holds 19. Frames are shared by the
-segments that overlap. Nothing here looks beyond a segment: a segment's features are the same in every window.
+A segment is two slices long (0.5 s) and starts on a slice, so a window of 20 slices holds 19; or it is one slice, and the
+window holds 20. Frames are shared by the segments that overlap. Nothing here looks beyond a segment: a segment's features
+are the same in every window.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -21,7 +22,6 @@ FRAME_SAMPLES: Final = 1_024
 HOP_SAMPLES: Final = 212
 """A divisor of the slice's 5,512 samples, so that frames lie on the slice grid: 26 a slice, one each 9.6 ms."""
 _SILENCE: Final = 1e-8  # power floor: 80 dB below full scale, near the i16 rounding noise
-_SEGMENT_SLICES: Final = 2
 
 
 @dataclass(frozen=True)
@@ -91,16 +91,21 @@ class LogMel(layers.Layer):
         return {**super().get_config(), "mels": self.mels}
 
 
-def segments(frames: Any, slice_samples: int) -> Any:
-    """Cut a spectrogram into segments of two slices: [B, frames, mels] → [B, slices-1, segment frames, mels]."""
-    step, length = slice_samples // HOP_SAMPLES, frames_of(_SEGMENT_SLICES, slice_samples)
+def segment_slices(frontend: str) -> int:
+    """Slices of a segment."""
+    return 1 if frontend == "slices" else 2
+
+
+def segments(frames: Any, slice_samples: int, length_slices: int = 2) -> Any:
+    """Cut a spectrogram into segments, one a slice: [B, frames, mels] → [B, segments, segment frames, mels]."""
+    step, length = slice_samples // HOP_SAMPLES, frames_of(length_slices, slice_samples)
     count = (frames.shape[1] - length) // step + 1
     return ops.stack([frames[:, k * step : k * step + length] for k in range(count)], axis=1)
 
 
-def segment_encoder(sizes: AudioSizes, slice_samples: int, name: str) -> keras.Model:
+def segment_encoder(sizes: AudioSizes, slice_samples: int, name: str, length_slices: int = 2) -> keras.Model:
     """Network of one segment's spectrogram: f32 [B, frames, mels] → f32 [B, ``sizes.features``]."""
-    frames = frames_of(_SEGMENT_SLICES, slice_samples)
+    frames = frames_of(length_slices, slice_samples)
     spectrogram = keras.Input((frames, sizes.mels), name=f"{name}_spectrogram")
     maps = layers.Reshape((frames, sizes.mels, 1), name="channel")(spectrogram)
     for index, filters in enumerate(sizes.filters):
@@ -117,14 +122,15 @@ def segment_encoder(sizes: AudioSizes, slice_samples: int, name: str) -> keras.M
 
 @keras.saving.register_keras_serializable(package="merlb")
 class EachSegment(EachStep):
-    """Run a network on every segment of slices in a row: i16 [B, T, samples] → f32 [B, T-1, features].
+    """Run a network on every segment of slices in a row: i16 [B, T, samples] → f32 [B, T + 1 - length, features].
 
-    Segment k holds the slices k and k+1. The spectrogram is made once and shared by the segments that overlap.
+    Segment k holds the slices from k on. The spectrogram is made once and shared by the segments that overlap.
     """
 
-    def __init__(self, layer: keras.Model, mels: int, **kwargs: Any) -> None:
+    def __init__(self, layer: keras.Model, mels: int, length_slices: int = 2, **kwargs: Any) -> None:
         super().__init__(layer, **kwargs)
         self.mels = mels
+        self.length_slices = length_slices
         self.log_mel = LogMel(mels, name="log_mel")
 
     def build(self, input_shape: Sequence[int | None]) -> None:
@@ -132,16 +138,17 @@ class EachSegment(EachStep):
         if slice_samples % HOP_SAMPLES:
             raise ValueError(f"Expected slices of whole hops ({HOP_SAMPLES} samples). Received: {slice_samples}")
         self.log_mel.build(input_shape)
-        super().build((None, None, frames_of(_SEGMENT_SLICES, slice_samples), self.mels))
+        super().build((None, None, frames_of(self.length_slices, slice_samples), self.mels))
 
     def call(self, slices: Any, training: bool | None = None) -> Any:
-        return super().call(segments(self.log_mel(slices), slices.shape[2]), training=training)
+        cut = segments(self.log_mel(slices), slices.shape[2], self.length_slices)
+        return super().call(cut, training=training)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
-        return (input_shape[0], (input_shape[1] or 0) - 1, *self.layer.output_shape[1:])
+        return (input_shape[0], (input_shape[1] or 0) + 1 - self.length_slices, *self.layer.output_shape[1:])
 
     def get_config(self) -> dict[str, Any]:
-        return {**super().get_config(), "mels": self.mels}
+        return {**super().get_config(), "mels": self.mels, "length_slices": self.length_slices}
 
 
 def audio_level(batches: Iterable[Any], mels: int) -> dict[str, list[float]]:

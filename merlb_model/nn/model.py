@@ -13,22 +13,21 @@ from keras import ops
 from merlb_model.dataset.store import DTYPES, SHAPES, SLICE_SAMPLES, STEPS
 from merlb_model.errors import MerlbError
 from merlb_model.labels import MODALITIES, TASK_SETS, TASKS
-from merlb_model.nn.audio import AudioSizes, EachSegment, segment_encoder, set_constants
-from merlb_model.nn.fusion import NothingThere, fuser
+from merlb_model.nn.audio import AudioSizes, EachSegment, segment_encoder, segment_slices, set_constants
+from merlb_model.nn.fusion import FusionSizes, fuser
 from merlb_model.nn.inception_dense import EachStep, FrameSizes, frame_encoder
+from merlb_model.nn.presence import NothingThere
 from merlb_model.params import ModelParams
-
-SEGMENTS: Final = STEPS - 1
-"""Audio segments of a window: two slices each, one slice apart."""
 
 
 @dataclass(frozen=True)
 class Preset:
-    """Sizes of the three encoders."""
+    """Sizes of the three encoders, and of what fuses them: as many parameters in each of the five fusions."""
 
     face: FrameSizes
     screen: FrameSizes
     audio: AudioSizes
+    fusions: Mapping[str, FusionSizes]
 
 
 PRESETS: Final[dict[str, Preset]] = {
@@ -36,11 +35,25 @@ PRESETS: Final[dict[str, Preset]] = {
         face=FrameSizes((16, 3, 2), True, 8, 12, (3,), 16, 16, 96),
         screen=FrameSizes((24, 5, 4), True, 12, 12, (3,), 24, 16, 128),
         audio=AudioSizes(64, (16, 24, 32), 16, 64),
+        fusions={
+            "early": FusionSizes(77, 320),
+            "late": FusionSizes(64, 128),
+            "joint": FusionSizes(64, 128),
+            "deep": FusionSizes(48, 128, mixed=64, stack=(96, 384)),
+            "merlb": FusionSizes(64, 128),
+        },
     ),
     "paper": Preset(
         face=FrameSizes((64, 7, 2), True, 48, 48, (6, 8), 32, 64, 384),
         screen=FrameSizes((64, 7, 2), True, 48, 48, (6, 8, 8), 32, 64, 384),
         audio=AudioSizes(80, (32, 64, 128, 128), 64, 384),
+        fusions={
+            "early": FusionSizes(67, 370),
+            "late": FusionSizes(64, 128),
+            "joint": FusionSizes(64, 128),
+            "deep": FusionSizes(48, 128, mixed=100, stack=(96, 384)),
+            "merlb": FusionSizes(64, 128),
+        },
     ),
 }
 
@@ -64,15 +77,8 @@ def build_model(
     preset = PRESETS[params.preset]
     inputs = {name: keras.Input(SHAPES[name], dtype=DTYPES[name].name, name=name) for name in MODALITIES}
     present = keras.Input((len(MODALITIES),), name="present")
-    encoders = _encoders(preset, params.modalities)
-    fuse = fuser(
-        steps={"face": STEPS, "screen": STEPS, "audio": SEGMENTS},
-        widths={name: getattr(preset, name).features for name in MODALITIES},
-        modalities=params.modalities,
-        tasks=TASK_SETS[params.tasks],
-        prior=prior,
-        dropout=params.dropout,
-    )
+    encoders = _encoders(preset, params)
+    fuse = build_fuse(params, prior, seed)
     features = {name: encoders[name](inputs[name]) for name in MODALITIES}
     model = keras.Model({**inputs, "present": present}, fuse({**features, "present": present}), name="merlb")
     if "audio" in params.modalities:
@@ -80,19 +86,33 @@ def build_model(
     return model
 
 
-def _encoders(preset: Preset, modalities: Sequence[str]) -> dict[str, keras.layers.Layer]:
+def build_fuse(params: ModelParams, prior: Mapping[str, Sequence[float]], seed: int) -> keras.Model:
+    """The part of the network behind the encoders, with fresh weights: ``nn.fusion.fuser`` in the preset's sizes."""
+    preset = PRESETS[params.preset]
+    return fuser(
+        steps={"face": STEPS, "screen": STEPS, "audio": STEPS + 1 - segment_slices(params.audio.frontend)},
+        widths={name: getattr(preset, name).features for name in MODALITIES},
+        params=params,
+        sizes=preset.fusions[params.fusion],
+        tasks=TASK_SETS[params.tasks],
+        prior=prior,
+        seed=seed,
+    )
+
+
+def _encoders(preset: Preset, params: ModelParams) -> dict[str, keras.layers.Layer]:
     """The encoder of each modality; nothing at all for one that the model does not use."""
     widths = {"face": preset.face, "screen": preset.screen}
     encoders: dict[str, keras.layers.Layer] = {
         name: EachStep(frame_encoder(SHAPES[name][1:], sizes, f"{name}_frame"), name=f"{name}_encoder")
         for name, sizes in widths.items()
     }
-    segment = segment_encoder(preset.audio, SLICE_SAMPLES, "audio_segment")
-    encoders["audio"] = EachSegment(segment, preset.audio.mels, name="audio_encoder")
-    for name in set(MODALITIES) - set(modalities):
-        encoders[name] = NothingThere(
-            getattr(preset, name).features, skipped=int(name == "audio"), name=f"{name}_encoder"
-        )
+    length = segment_slices(params.audio.frontend)
+    segment = segment_encoder(preset.audio, SLICE_SAMPLES, "audio_segment", length)
+    encoders["audio"] = EachSegment(segment, preset.audio.mels, length, name="audio_encoder")
+    for name in set(MODALITIES) - set(params.modalities):
+        skipped = length - 1 if name == "audio" else 0
+        encoders[name] = NothingThere(getattr(preset, name).features, skipped, name=f"{name}_encoder")
     return encoders
 
 
@@ -104,13 +124,14 @@ def encode(model: keras.Model, windows: Mapping[str, Any]) -> dict[str, Any]:
         windows: ``face`` u8 [B,T,64,64,3], ``screen`` u8 [B,T,128,128,3], ``audio`` i16 [B,T+1,5512]; T known.
 
     Returns:
-        f32 [B, T, features] by modality; audio's step k is the segment of the slices k and k+1.
+        f32 [B, T, features] by modality; audio's step k is the segment of the slices k and k+1, or, with the front end
+        ``slices``, step k of T+1 is the slice k.
     """
     return {name: model.get_layer(f"{name}_encoder")(windows[name], training=False) for name in MODALITIES}
 
 
 def fuse(model: keras.Model, features: Mapping[str, Any], present: Any) -> dict[str, Any]:
-    """Logits {task: f32 [B, classes]} from a window's features: 20 steps of face and screen, 19 of audio."""
+    """Logits {task: f32 [B, classes]} from a window's features: 20 steps of face and screen, 19 or 20 of audio."""
     inputs = {name: ops.convert_to_tensor(values) for name, values in {**features, "present": present}.items()}
     return dict(model.get_layer("fuse")(inputs, training=False))
 

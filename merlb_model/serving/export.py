@@ -127,15 +127,17 @@ def save_signatures(network: keras.Model, temperature: Mapping[str, float], fold
         return masked(face, screen, audio, tf.ones((tf.shape(face)[0], len(MODALITIES))))
 
     def encode_second(face: tf.Tensor, screen: tf.Tensor, audio: tf.Tensor) -> dict[str, tf.Tensor]:
-        return encode(network, {"face": face, "screen": screen, "audio": audio})
+        features = encode(network, {"face": face, "screen": screen, "audio": audio})
+        return {name: each[:, -SECOND_STEPS:] for name, each in features.items()}
 
     def fuse_steps(face: tf.Tensor, screen: tf.Tensor, audio: tf.Tensor, present: tf.Tensor) -> dict[str, tf.Tensor]:
-        # The first step of audio is a segment that reaches before the window.
-        features = {"face": face, "screen": screen, "audio": audio[:, 1:]}
+        # A segment of two slices at the first step reaches before the window.
+        features = {"face": face, "screen": screen, "audio": audio[:, STEPS - own_segments :]}
         return calibrated(network, fuse(network, features, present), present, temperature)
 
     present = {"present": tf.TensorSpec((None, len(MODALITIES)), tf.float32, "present")}
     widths = {name: network.get_layer(f"{name}_encoder").output.shape[-1] for name in MODALITIES}
+    own_segments = network.get_layer("audio_encoder").output.shape[1]
     steps = {name: tf.TensorSpec((None, STEPS, widths[name]), tf.float32, name) for name in MODALITIES}
     functions = {
         "serving_default": (serving_default, window(STEPS)),
