@@ -4,14 +4,10 @@ Synthetic through and through: drawn faces, a made-up game, a synthesised voice.
 """
 
 import csv
-import multiprocessing
 import os
-import signal
-import threading
 from collections.abc import Iterable, Iterator
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
-from multiprocessing import connection
 from pathlib import Path
 from typing import Any, Final
 
@@ -28,6 +24,7 @@ from merlb_model.files import write_json
 from merlb_model.labels import TASKS, annotation_columns
 from merlb_model.media.encode import write_clip
 from merlb_model.params import CorpusParams
+from merlb_model.processes import worker_pool
 from merlb_model.progress import track
 
 _GAMES: Final = ("Emberfall", "Tidewatch", "Nine Lanterns", "Gravel Run")
@@ -147,30 +144,15 @@ def _rendered(clips: list[_Clip], params: CorpusParams, out: Path, workers: int)
             _render_clip(clip, params, out)
             yield
         return
-    # Spawned, not forked: a fork would take along the threads' locks of whoever calls (TensorFlow, OpenCV).
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context, initializer=_start_worker) as pool:
-        try:
-            tasks = [pool.submit(_render_clip, clip, params, out) for clip in clips]
-            for task in as_completed(tasks):
-                task.result()
-                yield
-        finally:
-            pool.shutdown(cancel_futures=True)
+    with worker_pool(workers, _draw_in_one_thread) as pool:
+        tasks = [pool.submit(_render_clip, clip, params, out) for clip in clips]
+        for task in as_completed(tasks):
+            task.result()
+            yield
 
 
-def _start_worker() -> None:
-    """Leave Ctrl-C to the parent, die with it, and draw in one thread: there is a worker for each core."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    cv2.setNumThreads(1)
-    threading.Thread(target=_die_with_parent, daemon=True).start()
-
-
-def _die_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    if parent is not None:
-        connection.wait([parent.sentinel])
-        os._exit(1)
+def _draw_in_one_thread() -> None:
+    cv2.setNumThreads(1)  # there is a worker for each core
 
 
 def _render_clip(clip: _Clip, params: CorpusParams, out: Path) -> None:

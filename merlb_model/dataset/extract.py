@@ -1,8 +1,6 @@
 """The ``extract`` stage: clips decoded into arrays, shard by shard; what cannot be used is quarantined."""
 
-import multiprocessing
 import os
-import signal
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
@@ -21,6 +19,7 @@ from merlb_model.media.decode import DECODER_VERSION, MediaError, read_clip
 from merlb_model.media.webcam import find_webcam, read_boxes
 from merlb_model.media.windows import WINDOW_SECONDS, Box, Window, cut
 from merlb_model.params import ExtractParams
+from merlb_model.processes import worker_pool
 from merlb_model.progress import track
 
 MANIFEST_COLUMNS: Final = ("uri", "sha256", "bytes", "shard")
@@ -175,10 +174,6 @@ def _decode_in_worker(path: str, job: ClipJob, params: dict[str, Any]) -> Window
     return decode(Path(path), job, ExtractParams(**params))
 
 
-def _ignore_interrupt() -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C and ends the pool
-
-
 @contextmanager
 def _pool(workers: int, clips: int) -> Iterator[ProcessPoolExecutor | None]:
     """Decoding processes: as many as cores, or ``workers``; none for a handful of clips."""
@@ -186,13 +181,8 @@ def _pool(workers: int, clips: int) -> Iterator[ProcessPoolExecutor | None]:
     if count < 2 or clips < 4:
         yield None
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(count, mp_context=context, initializer=_ignore_interrupt) as pool:
-        try:
-            yield pool
-        except BaseException:
-            pool.shutdown(wait=True, cancel_futures=True)
-            raise
+    with worker_pool(count) as pool:
+        yield pool
 
 
 def _decode_shards(
