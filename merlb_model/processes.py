@@ -25,7 +25,7 @@ def is_running(process: int) -> bool:
 
 @contextmanager
 def worker_pool(workers: int, prepare: Callable[[], None] | None = None) -> Iterator[ProcessPoolExecutor]:
-    """A pool of ``workers`` processes that leave Ctrl-C to this one and die with it; what waits is cancelled at the end.
+    """``workers`` processes that leave Ctrl-C to this one and die with it; what waits is cancelled at the end.
 
     Spawned, not forked: a fork would take along the threads' locks of whoever calls (TensorFlow, OpenCV).
 

@@ -154,9 +154,7 @@ def fit(
         params.seed,
     )
     steps = math.ceil(len(rows.train) / params.batch_size)
-    optimizer = keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(params.learning_rate, params.epochs * steps, _LAST_RATE_SHARE)
-    )
+    optimizer = optimizer_of(params, steps)
     step = training_step(network, optimizer, model, params)
     answer = tf.function(lambda windows: network(windows, training=False), reduce_retracing=True, jit_compile=False)
     source = batches(store, rows.train, params.batch_size, tasks, shuffle_seed=params.seed)
@@ -174,6 +172,13 @@ def fit(
     network.set_weights(best.weights)
     log.metrics({"best_epoch": best.epoch})
     return network, pd.DataFrame(history)
+
+
+def optimizer_of(params: TrainParams, steps: int) -> keras.optimizers.Optimizer:
+    """Adam, its rate falling down a cosine to a fiftieth over ``params.epochs`` of ``steps`` each."""
+    return keras.optimizers.Adam(
+        keras.optimizers.schedules.CosineDecay(params.learning_rate, params.epochs * steps, _LAST_RATE_SHARE)
+    )
 
 
 def training_step(

@@ -1,0 +1,99 @@
+"""Conducting a study: corpus, folds, encoders, fusions, each kept once it is there, so that a study can go on later."""
+
+import sys
+from collections.abc import Iterable
+from concurrent.futures import Future, as_completed
+from pathlib import Path
+from typing import Any, Final
+
+import pandas as pd
+
+from merlb_model.corpus.ingest import ingest
+from merlb_model.dataset.convert import convert
+from merlb_model.dataset.extract import extract
+from merlb_model.dataset.folds import grouped_folds
+from merlb_model.dataset.store import open_store
+from merlb_model.params import ConvertParams, ExtractParams, IngestParams
+from merlb_model.processes import worker_pool
+from merlb_model.progress import track
+from merlb_model.study.answers import Answers, gather
+from merlb_model.study.protocol import EncoderJob, FusionJob, Protocol, encoder_jobs, fusion_jobs
+
+_FOLDS_SEED: Final = 0
+
+
+def conduct(protocol: Protocol, folder: Path, workers: int) -> Answers:
+    """Do what is missing of the study in ``folder`` and return its answers.
+
+    Args:
+        protocol: what is to be run.
+        folder: ``.merlb/study``; each protocol has a folder of its own in it.
+        workers: processes, of one thread each.
+    """
+    here = folder / f"{protocol.name}-{protocol.key}"
+    store = make_store(protocol, here)
+    folds = grouped_folds(open_store(store).clips["streamer"], protocol.folds, _FOLDS_SEED)
+    with worker_pool(workers, _one_thread) as pool:
+        encoders = {job: here / "features" / job.name for job in encoder_jobs(protocol)}
+        _do(
+            "encoders",
+            (
+                pool.submit(_make_features, job, protocol, store, folds, out)
+                for job, out in encoders.items()
+                if not out.is_dir()
+            ),
+        )
+        fusions = {job: here / "runs" / f"{job.name}.npz" for job in fusion_jobs(protocol)}
+        _do(
+            "fusions",
+            (
+                pool.submit(_run_fusion, job, protocol, store, folds, _features(job, encoders), out)
+                for job, out in fusions.items()
+                if not out.is_file()
+            ),
+        )
+    runs: dict[str, dict[tuple[int, int], Path]] = {}
+    for job, path in fusions.items():
+        runs.setdefault(job.configuration.name, {})[job.seed, job.fold] = path
+    return gather(open_store(store), pd.read_csv(here / "raw" / "truth.csv"), runs)
+
+
+def make_store(protocol: Protocol, here: Path) -> Path:
+    """Render and convert the study's corpus where it is missing; the clip store's folder."""
+    if not (here / "store").is_dir():
+        if not (here / "raw").is_dir():
+            ingest(protocol.corpus, IngestParams(), here / "raw")
+        extract(here / "raw", ExtractParams(), here / "extract", here / "shards")
+        convert(here / "raw", [here / "extract"], ConvertParams(), here / "store", here / "shards")
+    return here / "store"
+
+
+def _features(job: FusionJob, encoders: dict[EncoderJob, Path]) -> dict[str, Path]:
+    return {modality: encoders[encoder] for modality, encoder in job.configuration.encoders(job.fold).items()}
+
+
+def _do(label: str, futures: Iterable["Future[Any]"]) -> None:
+    waiting = list(futures)
+    for future in track(as_completed(waiting), label, total=len(waiting), unit="training"):
+        future.result()
+
+
+def _one_thread() -> None:
+    """There is a worker for each core. What the trainings say of their epochs goes nowhere."""
+    from merlb_model.nn import tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    sys.stderr = Path("/dev/null").open("w")  # noqa: SIM115 (for as long as the process lives)
+
+
+def _make_features(job: EncoderJob, *arguments: Any) -> None:
+    from merlb_model.study.features import make_features
+
+    make_features(job, *arguments)
+
+
+def _run_fusion(job: FusionJob, *arguments: Any) -> None:
+    from merlb_model.study.runs import run_fusion
+
+    run_fusion(job, *arguments)
