@@ -7,7 +7,7 @@ MLFLOW_PORT ?= 5000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 
-.PHONY: help run test test-slow test-all lint mlflow serve live pipeline-compile pipeline-run pipeline-submit bench lock wheel clean core dev tfx-environment packages
+.PHONY: help run test test-slow test-all lint mlflow serve live pipeline-compile pipeline-run pipeline-submit bench study study-smoke lock wheel clean core dev tfx-environment packages
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-18s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -52,6 +52,12 @@ pipeline-submit: core  ## upload the pipeline to HOST=<Kubeflow URL> and start a
 
 bench: dev  ## side-by-side measurements, some of which need a `make run` before
 	@for file in benchmarks/bench_*.py; do echo "== $$file"; python "$$file" || exit 1; done
+
+study: core  ## the study of docs/study.md (an hour; goes on where it was stopped): writes docs/results.md
+	@merlb study
+
+study-smoke: core  ## the same on a corpus too small to say anything
+	@merlb study --smoke
 
 lock:  ## write requirements/*.txt anew from pyproject.toml
 	@infra/lock.sh

@@ -8,8 +8,8 @@ Each modality's steps go through a Bi-LSTM and end in a vector; the ways differ 
 - deep: the modalities meet at each step and again as vectors, then a dense stack;
 - merlb: the outer product of the three vectors, through a tensor-train layer.
 
-An absent modality enters merlb as [1; 0]: the terms that need it vanish, the others stay. Late leaves it out of the mean.
-The others get zeros in its place, and are told of it by ``present`` beside.
+An absent modality enters merlb as [1; 0]: the terms that need it vanish, the others stay. Late leaves it out of the
+mean. The others get zeros in its place, and are told of it by ``present`` beside.
 """
 
 from collections.abc import Mapping, Sequence
@@ -141,11 +141,10 @@ def fuser(
 
 def _window(inputs: dict[str, Any], present: Any, params: ModelParams, seed: int) -> _Window:
     """Choose the audio's segments, and put all modalities on one grid for the fusions that mix steps."""
-    used = [name for name in MODALITIES if name in params.modalities]
-    steps = {name: inputs[name] for name in used}
+    steps: dict[str, Any] = {name: inputs[name] for name in MODALITIES if name in params.modalities}
     aligned = dict(steps)
     selection = SELECTIONS.get(params.audio.frontend)
-    if "audio" in used and selection is not None:
+    if "audio" in steps and selection is not None:
         own = {"seed": seed} if params.audio.frontend == "random_segments" else {}
         chosen = selection(params.audio.segments, name="audio_segments", **own)
         steps["audio"], aligned["audio"] = chosen(inputs["audio"])

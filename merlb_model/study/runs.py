@@ -139,10 +139,12 @@ def _projected(network: keras.Model, windows: dict[str, Any]) -> dict[str, NDArr
     *of_clips, there = (values.numpy() for values in before(windows, training=False))
     inputs = dict(zip(MODALITIES, of_clips, strict=True))
 
-    def logits(task: str) -> NDArray[np.float32]:
-        def of_task(mixed: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
-            return np.asarray(answer([*(mixed[name] for name in MODALITIES), there])[task], np.float64)
+    tasks = [task for task in TASKS if task in network.output]
 
-        return additive_projection(of_task, inputs, MODALITIES).astype(np.float32)
+    def side_by_side(mixed: dict[str, NDArray[Any]]) -> NDArray[np.float64]:
+        logits = answer([*(mixed[name] for name in MODALITIES), there])
+        return np.concatenate([logits[task] for task in tasks], axis=-1)
 
-    return {task: logits(task) for task in TASKS if task in network.output}
+    projected = additive_projection(side_by_side, inputs, MODALITIES).astype(np.float32)
+    borders = np.cumsum([len(TASKS[task]) for task in tasks])[:-1]
+    return dict(zip(tasks, np.split(projected, borders, axis=-1), strict=True))

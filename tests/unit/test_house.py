@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 LAYERS = [
-    {"cli", "components", "pipelines", "workflow", "doctor", "results"},
+    {"cli", "components", "pipelines", "workflow", "doctor", "results", "study"},
     {"training", "serving"},
     {"evaluation"},
     {"nn", "dataset"},
