@@ -7,7 +7,7 @@ from typing import Final, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from merlb_model.evaluation.bootstrap import mean_difference_interval
+from merlb_model.evaluation.bootstrap import macro_f1_of, mean_difference_interval
 from merlb_model.evaluation.permutation import holm
 from merlb_model.evaluation.scores import macro_f1
 from merlb_model.labels import MODALITIES, TASKS
@@ -141,7 +141,7 @@ def _chance_on_permuted_labels(answers: Answers) -> Finding:
         predicted = answers.predicted("merlb-permuted", task)[0]
         rows[task] = predicted >= 0
         actual, answer = answers.actual[task][rows[task]], predicted[rows[task]]
-        shuffled = np.array([macro_f1(random.permutation(actual), answer) for _ in range(_PERMUTATIONS)])
+        shuffled = _shuffled_macro_f1(actual, answer, len(TASKS[task]), random)
         values.append(macro_f1(actual, answer))
         bounds.append(np.percentile(shuffled, (2.5, 97.5)))
         chances.append((1 + int((shuffled >= values[-1]).sum())) / (1 + _PERMUTATIONS))
@@ -156,6 +156,16 @@ def _chance_on_permuted_labels(answers: Answers) -> Finding:
         for task, value, (low, high), chance in zip(TASKS, values, bounds, holm(chances), strict=True)
     )
     return Finding("H4", "on permuted labels: chance", effects)
+
+
+def _shuffled_macro_f1(
+    actual: NDArray[np.int64], predicted: NDArray[np.int64], classes: int, random: np.random.Generator
+) -> Floats:
+    """Macro-F1 of the answers against labels dealt out anew: f64 [draws]."""
+    dealt = random.permuted(np.tile(actual, (_PERMUTATIONS, 1)), axis=1)
+    cells = (np.arange(_PERMUTATIONS)[:, None] * classes + dealt) * classes + predicted
+    counts = np.bincount(cells.ravel(), minlength=_PERMUTATIONS * classes**2)
+    return macro_f1_of(counts.reshape(_PERMUTATIONS, classes, classes))
 
 
 def _modality_dropout_pays(answers: Answers) -> Finding:
