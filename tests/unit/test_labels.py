@@ -7,13 +7,15 @@ from merlb_model.labels import MODALITIES, TASK_SETS, TASKS, annotation_columns,
 
 def test_orders_are_those_of_the_published_tables() -> None:
     assert MODALITIES == ("face", "screen", "audio")
-    assert TASKS == {
+    assert {
         "valence": ("negative", "neutral", "positive"),
         "arousal": ("low", "neutral", "high"),
-        "event": tuple("routing procurement respawning exploring fighting punching defending defeated".split()),
-    }
+        "event": tuple(
+            ["routing", "procurement", "respawning", "exploring", "fighting", "punching", "defending", "defeated"]
+        ),
+    } == TASKS
     assert list(TASKS) == ["valence", "arousal", "event"]
-    assert TASK_SETS == {"both": tuple(TASKS), "emo": ("valence", "arousal"), "game": ("event",)}
+    assert {"both": tuple(TASKS), "emo": ("valence", "arousal"), "game": ("event",)} == TASK_SETS
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ def test_orders_are_those_of_the_published_tables() -> None:
         ("arousal", ["Arousal_Low", "Arousal_Neutral", "Arousal_High"]),
         (
             "event",
-            "Routing Procurement Respawning Exploring Fighting Punching Defending Defeated".split(),
+            ["Routing", "Procurement", "Respawning", "Exploring", "Fighting", "Punching", "Defending", "Defeated"],
         ),
     ],
 )
