@@ -1,5 +1,6 @@
 """Conducting a study: corpus, folds, encoders, fusions, each kept once it is there, so that a study can go on later."""
 
+import gc
 import sys
 from collections.abc import Iterable
 from concurrent.futures import Future, as_completed
@@ -91,9 +92,19 @@ def _make_features(job: EncoderJob, *arguments: Any) -> None:
     from merlb_model.study.features import make_features
 
     make_features(job, *arguments)
+    _forget()
 
 
 def _run_fusion(job: FusionJob, *arguments: Any) -> None:
     from merlb_model.study.runs import run_fusion
 
     run_fusion(job, *arguments)
+    _forget()
+
+
+def _forget() -> None:
+    """Give back what a training held: a worker has many of them before it."""
+    from merlb_model.nn import keras
+
+    keras.utils.clear_session()
+    gc.collect()
