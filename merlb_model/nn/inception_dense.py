@@ -46,21 +46,23 @@ class MapNorm(layers.BatchNormalization):
     """
 
     def call(self, maps: Any, training: bool | None = None, mask: Any = None) -> Any:
-        if not training or self.synchronized:
+        if self.synchronized:
             return super().call(maps, training=training, mask=mask)
+        learning = bool(training) and self.trainable
         normed, mean, variance, *_ = tf.raw_ops.FusedBatchNormV3(
             x=maps,
-            scale=ops.convert_to_tensor(self.gamma),
-            offset=ops.convert_to_tensor(self.beta),
+            scale=ops.cast(self.gamma, self.variable_dtype),  # not the maps' type, where that is of 16 bits
+            offset=ops.cast(self.beta, self.variable_dtype),
             mean=ops.convert_to_tensor(self.moving_mean),
             variance=ops.convert_to_tensor(self.moving_variance),
             epsilon=self.epsilon,
-            is_training=True,
+            is_training=learning,
         )
-        values = tf.cast(tf.reduce_prod(tf.shape(maps)[:-1]), variance.dtype)
-        variance = variance * (values - 1.0) / values  # the kernel's is the sample's, Keras keeps the batch's
-        self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
-        self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
+        if learning:
+            values = tf.cast(tf.reduce_prod(tf.shape(maps)[:-1]), variance.dtype)
+            variance = variance * (values - 1.0) / values  # the kernel's is the sample's, Keras keeps the batch's
+            self.moving_mean.assign(self.moving_mean * self.momentum + mean * (1.0 - self.momentum))
+            self.moving_variance.assign(self.moving_variance * self.momentum + variance * (1.0 - self.momentum))
         return normed
 
 
@@ -84,8 +86,7 @@ def inception(maps: Any, filters: int, name: str) -> Any:
     After Szegedy et al. 2016, with the 5×5 factored into two 3×3.
     """
     # The three 1×1 convolutions on the same input are one.
-    points = _convolution(maps, 3 * filters, 1, f"{name}_points")
-    point, near, far = points[..., :filters], points[..., filters : 2 * filters], points[..., 2 * filters :]
+    point, near, far = ops.split(_convolution(maps, 3 * filters, 1, f"{name}_points"), 3, axis=-1)
     near = _convolution(near, filters, 3, f"{name}_near")
     far = _convolution(far, filters, 3, f"{name}_far_middle")
     far = _convolution(far, filters, 3, f"{name}_far")
@@ -121,12 +122,12 @@ class Places(layers.Layer):
 
     def call(self, maps: Any) -> Any:
         _, height, width, channels = maps.shape
-        flat = ops.reshape(maps, (-1, height * width, channels))
-        attention = ops.softmax(flat, axis=1)
+        flat = ops.transpose(ops.reshape(maps, (-1, height * width, channels)), (0, 2, 1))
+        attention = ops.softmax(flat, axis=-1)
         rows, columns = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-        grid = ops.convert_to_tensor(np.stack([columns.ravel(), rows.ravel()]), dtype=maps.dtype)
-        places = ops.einsum("bpc,gp->bgc", attention, grid)
-        values = ops.sum(attention * flat, axis=1)
+        grid = ops.convert_to_tensor(np.stack([columns.ravel(), rows.ravel()], axis=-1), dtype=maps.dtype)
+        places = ops.transpose(ops.matmul(attention, grid), (0, 2, 1))
+        values = ops.sum(attention * flat, axis=-1)
         return ops.concatenate([ops.reshape(places, (-1, 2 * channels)), values], axis=-1)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, int]:

@@ -44,8 +44,8 @@ PRESETS: Final[dict[str, Preset]] = {
         },
     ),
     "paper": Preset(
-        face=FrameSizes((64, 7, 2), True, 48, 48, (6, 8), 32, 64, 384),
-        screen=FrameSizes((64, 7, 2), True, 48, 48, (6, 8, 8), 32, 64, 384),
+        face=FrameSizes((32, 5, 2), True, 32, 48, (4, 8), 32, 192, 384),
+        screen=FrameSizes((32, 5, 2), True, 16, 48, (2, 4, 8), 32, 192, 384),
         audio=AudioSizes(80, (32, 64, 128, 128), 64, 384),
         fusions={
             "early": FusionSizes(67, 370),
