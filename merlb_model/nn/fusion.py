@@ -254,6 +254,6 @@ def _merlb(window: _Window, sizes: FusionSizes, shape: TensorTrainParams) -> Any
         else:
             nothing = NothingThere(2 * sizes.units, name=f"{name}_withheld")(window.inputs[name][:, :1])
             vectors.append(layers.Flatten(name=f"{name}_flat")(nothing))
-    fused = TensorTrainFusion(shape.input_modes, shape.output_modes, shape.ranks, name="fusion")(vectors)
+    fused = TensorTrainFusion(shape.input_modes, shape.output_modes, shape.ranks, shape.l2, name="fusion")(vectors)
     # Products of three vectors start small; an epsilon of their size would hold the norm back.
     return layers.BatchNormalization(momentum=BATCH_NORM_MOMENTUM, epsilon=1e-6, name="fusion_norm")(fused)
