@@ -171,6 +171,17 @@ def evaluate(context: typer.Context) -> None:
 
 
 @app.command()
+def report(context: typer.Context) -> None:
+    """Write reports/report.html, a page to pass on."""
+    from merlb_model.evaluation.page import report as write
+
+    here = _here(context)
+    out = here.reports / "report.html"
+    write(here.reports, here.models / "history.csv", out)
+    typer.echo(str(out))
+
+
+@app.command()
 def export(context: typer.Context) -> None:
     """Write and register the calibrated SavedModel."""
     from merlb_model.serving.export import export as stage
@@ -239,6 +250,45 @@ def predict(
 
 
 @app.command()
+def compress(
+    context: typer.Context,
+    max_error: Annotated[
+        float, typer.Option(help="Greatest relative error of the fusion's matrix (Frobenius norm).")
+    ] = 0.05,
+    out: Annotated[Path | None, typer.Option(help="The folder to write  [default: models/compressed]")] = None,
+) -> None:
+    """Round the fusion to lower ranks; show F1."""
+    from merlb_model.serving.compress import compress as shrink
+
+    here = _here(context)
+    batch_size = here.params.evaluate.batch_size
+    target = out or here.models / "compressed"
+    typer.echo(str(shrink(here.models, here.store, here.splits, max_error, batch_size, target)))
+
+
+@app.command()
+def explain(
+    context: typer.Context,
+    clip: Annotated[Path, typer.Argument(help="The clip.")],
+    out: Annotated[Path, typer.Option("--out", "-o", help="The PNG to write.")] = Path("explain.png"),
+    box: BoxOption = None,
+    model: Annotated[
+        Path | None, typer.Option("--model", help="A folder with merlb.keras and run.json  [default: models]")
+    ] = None,
+) -> None:
+    """Draw which modalities an answer rests on."""
+    from merlb_model.corpus.annotations import streamer_of
+    from merlb_model.params import ExtractParams
+    from merlb_model.serving.explain import explain as draw
+    from merlb_model.serving.explain import said
+
+    here = _here(context)
+    webcam = _parse_box(box) if box else _boxes(here).get(streamer_of(clip.name))
+    params = here.params.extract if here.params_file.exists() else ExtractParams()
+    typer.echo(f"{said(draw(clip, model or here.models, here.reports, webcam, params, out))}: {out}")
+
+
+@app.command()
 def live(
     context: typer.Context,
     source: Annotated[str, typer.Argument(help="A file or a stream's URL.")],
@@ -302,6 +352,53 @@ def _results(here: Workspace) -> None:
     recreate_if_unknown(default_uri(), here.models, here.reports, here.exported, here.params.export)
     typer.echo(results_table(metrics, synthetic=meta["source"] == "sample"))
     typer.echo(NEXT_STEPS)
+
+
+@app.command()
+def describe(
+    context: typer.Context,
+    fusion: Annotated[str | None, typer.Option(help="early, late, joint, deep or merlb.")] = None,
+    tasks: Annotated[str | None, typer.Option(help="both, emo or game.")] = None,
+    preset: Annotated[str | None, typer.Option(help="small or paper.")] = None,
+) -> None:
+    """Say what the network costs, layer by layer.
+
+    What is not given is as in the section `model` of params.yaml.
+    """
+    from merlb_model.params import ModelParams, parse_section
+
+    here = _here(context)
+    kept = here.params.model.model_dump() if here.params_file.exists() else {}
+    given = {name: value for name, value in (("fusion", fusion), ("tasks", tasks), ("preset", preset)) if value}
+    params = parse_section(ModelParams, {**kept, **given}, "merlb describe")
+
+    from merlb_model.nn.describe import description  # after the check: TensorFlow takes seconds to import
+
+    typer.echo(description(params))
+
+
+@app.command()
+def study(
+    context: typer.Context,
+    smoke: Annotated[bool, typer.Option("--smoke", help="Too small to say anything; for tests.")] = False,
+    out: Annotated[Path | None, typer.Option(help="The page to write  [default: docs/results.md]")] = None,
+    workers: Annotated[int, typer.Option(help="Processes; 0: one a core.", min=0)] = 0,
+) -> None:
+    """Run the study of docs/study.md, or go on with it."""
+    import os
+
+    from merlb_model.study.command import study as run_study
+    from merlb_model.study.protocol import SMOKE, STUDY
+    from merlb_model.tracking import default_uri
+
+    here = _here(context)
+    protocol = SMOKE if smoke else STUDY
+    page = out or here.root / ("build/study-smoke/results.md" if smoke else "docs/results.md")
+    paper = here.root / "docs/paper_f1.csv"
+    workers = workers or len(os.sched_getaffinity(0))
+    for finding in run_study(protocol, here.root / ".merlb/study", paper, page, workers, default_uri()):
+        typer.echo(f"{finding.claim} {finding.verdict:<13} {finding.text}")
+    typer.echo(f"written: {page}")
 
 
 @app.command()

@@ -1,7 +1,5 @@
 """Scoring a trained model on the rows it has not seen, and leaving what people and machines read of it."""
 
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
@@ -14,44 +12,29 @@ from merlb_model import tracking
 from merlb_model.dataset.split import SPLITS, read_splits
 from merlb_model.dataset.store import ClipStore, open_store, write_table
 from merlb_model.errors import MerlbError
-from merlb_model.evaluation import bootstrap, report
-from merlb_model.evaluation.calibration import fit_temperature, nll
-from merlb_model.evaluation.predict import predict_logits
+from merlb_model.evaluation import baselines, bootstrap, report
+from merlb_model.evaluation.calibration import calibration_scores
+from merlb_model.evaluation.scored import SCHEMA_VERSION, Scored, score_rows, warn
 from merlb_model.evaluation.scores import score_task
+from merlb_model.evaluation.slices import slices_table
+from merlb_model.evaluation.subsets import subset_scores
 from merlb_model.files import read_json, replacing, write_json
 from merlb_model.labels import TASKS
-from merlb_model.nn.model import answerable, calibrated, load_model, weights_hash
+from merlb_model.nn.model import load_model, priors, weights_hash
 from merlb_model.params import EvaluateParams
 from merlb_model.schemas import check
 
-SCHEMA_VERSION: Final = 1
+LEFT: Final = (
+    "metrics.json", "calibration.json", "predictions.parquet", "slices.csv", "confusion", "figures"
+)  # fmt: skip
+"""What `evaluate` leaves in its folder."""
 _MADE_BY = "merlb evaluate"
-
-
-@dataclass(frozen=True)
-class Scored:
-    """A model's answers for each row of a store, by task.
-
-    Attributes:
-        actual: class indices i64 [N].
-        probabilities: f32 [N, classes], calibrated.
-        calibration: the content of ``calibration.json``.
-    """
-
-    actual: dict[str, NDArray[np.int64]]
-    probabilities: dict[str, NDArray[np.float32]]
-    calibration: dict[str, Any]
-
-    def predicted(self, task: str) -> NDArray[np.int64]:
-        """The class of the highest probability, i64 [N]."""
-        return self.probabilities[task].argmax(axis=-1)
 
 
 def evaluate(
     models: Path, store: Path, splits: Path, params: EvaluateParams, out: Path, tracking_uri: str | None = None
 ) -> None:
-    """The stage `evaluate`: leave ``metrics.json``, ``predictions.parquet``, ``calibration.json``, ``confusion/`` and
-    ``figures/`` in ``out``.
+    """The stage `evaluate`: leave ``LEFT`` in ``out``.
 
     A store without test rows is scored clip by clip, with empty scores; without validation rows the temperature is 1.
 
@@ -75,12 +58,18 @@ def evaluate(
         "store_hash": clips.store_hash,
         "weights_hash": run["weights_hash"],
         "git": tracking.git_revision(),
+        "source": clips.meta.get("source", "unknown"),
         "split": {name: sorted(set(clips.clips.loc[split == name, "streamer"])) for name in SPLITS},
         **test_scores(clips, split, scored),
+        "subsets": subset_scores(
+            scored.by_subset, {task: each[split == "test"] for task, each in scored.actual.items()}
+        ),
+        "baselines": baseline_scores(clips, split, scored, priors(network)),
     }
     check("metrics", metrics, where=str(out / "metrics.json"), made_by=_MADE_BY)
     write_table(out / "predictions.parquet", predictions_table(clips, split, scored))
     write_json(out / "calibration.json", scored.calibration)
+    write_slices(out / "slices.csv", clips, split, scored)
     write_pictures(out, models / "history.csv", split, scored)
     write_json(out / "metrics.json", metrics)
     with tracking.resume(tracking_uri, run) as log:
@@ -92,7 +81,7 @@ def log_reports(reports: Path, log: tracking.RunLog) -> None:
     metrics = read_json(reports / "metrics.json", _MADE_BY)
     log.metrics(flat_scores(metrics))
     log.tags({name: str(metrics[name]) for name in ("store_hash", "weights_hash", "git")})
-    for name in ("metrics.json", "calibration.json", "predictions.parquet", "confusion", "figures"):
+    for name in LEFT:
         log.file(reports / name, name if (reports / name).is_dir() else "")
 
 
@@ -113,47 +102,50 @@ def load_trained(models: Path) -> tuple[dict[str, Any], keras.Model]:
     return run, network
 
 
-def score_rows(network: keras.Model, store: ClipStore, split: NDArray[np.str_], batch_size: int) -> Scored:
-    """Answers for every row, with a temperature a task fitted on the validation rows."""
-    logits = predict_logits(network, store, np.arange(len(store)), batch_size, "evaluate")
-    actual = {task: store.targets(task) for task in logits}
-    fitting = (split == "validation") & np.asarray(answerable(network, store.present))
-    if not fitting.any():
-        _warn("no validation rows to fit a temperature on: it stays 1, probabilities are not calibrated")
-    temperature = {task: fit_temperature(values[fitting], actual[task][fitting]) for task, values in logits.items()}
-    probabilities = calibrated(network, logits, store.present, temperature)
-    before, after = (
-        {
-            task: nll(logits[task][fitting], actual[task][fitting], by[task]) if fitting.any() else None
-            for task in logits
-        }
-        for by in (dict.fromkeys(logits, 1.0), temperature)
-    )
-    calibration = {
-        "schema_version": SCHEMA_VERSION,
-        "temperature": temperature,
-        "nll_before": before,
-        "nll_after": after,
-    }
-    return Scored(actual, {task: np.asarray(values) for task, values in probabilities.items()}, calibration)
-
-
 def test_scores(store: ClipStore, split: NDArray[np.str_], scored: Scored) -> dict[str, Any]:
     """``tasks`` and ``intervals`` of ``metrics.json``, from the test rows alone."""
     test = split == "test"
     streamers = store.clips.loc[test, "streamer"]
     over = bootstrap.drawn_over(streamers)
     if not test.any():
-        _warn("no test rows: metrics.json holds no scores, predictions.parquet holds every clip")
+        warn("no test rows: metrics.json holds no scores, predictions.parquet holds every clip")
     elif over == "clips":
-        _warn(f"{streamers.nunique()} test streamers, fewer than 8: intervals are drawn over clips and too narrow")
-    groups = pd.factorize(streamers)[0] if over == "streamers" else np.arange(int(test.sum()))
+        warn(f"{streamers.nunique()} test streamers, fewer than 8: intervals are drawn over clips and too narrow")
+    groups = bootstrap.groups_of(streamers)
     tasks = {}
     for task, actual in scored.actual.items():
         predicted = scored.predicted(task)[test]
         bounds = bootstrap.interval(actual[test], predicted, groups, len(TASKS[task]))
-        tasks[task] = {**score_task(actual[test], predicted, task), "ci95": list(bounds) if bounds else None}
+        tasks[task] = {
+            **score_task(actual[test], predicted, task),
+            "ci95": list(bounds) if bounds else None,
+            "calibration": {
+                **calibration_scores(scored.probabilities[task][test], actual[test]),
+                "before": calibration_scores(scored.uncalibrated[task][test], actual[test]),
+            },
+        }
     return {"intervals": {"over": over, "draws": bootstrap.DRAWS}, "tasks": tasks}
+
+
+def baseline_scores(
+    store: ClipStore, split: NDArray[np.str_], scored: Scored, shares: dict[str, list[float]]
+) -> dict[str, Any]:
+    """``baselines`` of ``metrics.json``; the streamers that the probe tells apart are those of the training rows."""
+    test, streamers = split == "test", store.clips["streamer"].to_numpy(dtype=np.str_)
+    return {
+        "majority": baselines.majority(scored.actual, test, shares),
+        "streamer_majority": baselines.streamer_majority(scored.actual, streamers, test, shares),
+        "streamer_probe": baselines.streamer_probe(scored.actual, scored.probabilities, streamers, split == "train"),
+    }
+
+
+def write_slices(path: Path, store: ClipStore, split: NDArray[np.str_], scored: Scored) -> None:
+    """Leave the scores of the test rows by streamer and by game as CSV."""
+    test = split == "test"
+    actual = {task: each[test] for task, each in scored.actual.items()}
+    predicted = {task: scored.predicted(task)[test] for task in actual}
+    with replacing(path) as fresh:
+        slices_table(store.clips[test], actual, predicted).to_csv(fresh, index=False)
 
 
 def predictions_table(store: ClipStore, split: NDArray[np.str_], scored: Scored) -> pd.DataFrame:
@@ -194,9 +186,6 @@ def flat_scores(metrics: dict[str, Any]) -> dict[str, float]:
     flat: dict[str, float | None] = {}
     for task, scores in metrics["tasks"].items():
         flat |= {f"test_{task}_{name}": scores[name] for name in ("macro_f1", "weighted_f1", "uar")}
+        flat |= {f"test_{task}_{name}": scores["calibration"][name] for name in ("ece", "nll", "brier")}
         flat |= {f"test_{task}_f1_{label}": each["f1"] for label, each in scores["per_class"].items()}
     return {name: value for name, value in flat.items() if value is not None}
-
-
-def _warn(text: str) -> None:
-    sys.stderr.write(f"  evaluate: {text}\n")

@@ -10,12 +10,12 @@ from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from merlb_model.evaluation.calibration import confidence_bin, ece
 from merlb_model.evaluation.scores import confusion
 from merlb_model.files import replacing
 from merlb_model.labels import TASKS
 
 _DOTS_PER_INCH = 120
-_BINS = 10
 
 
 def write_confusion_table(path: Path, actual: pd.Series, predicted: pd.Series) -> None:
@@ -24,7 +24,8 @@ def write_confusion_table(path: Path, actual: pd.Series, predicted: pd.Series) -
         pd.DataFrame({"actual": actual.to_numpy(), "predicted": predicted.to_numpy()}).to_csv(fresh, index=False)
 
 
-def _save(figure: Figure, path: Path) -> None:
+def save_figure(figure: Figure, path: Path) -> None:
+    """Write a figure as PNG, whole or not at all."""
     FigureCanvasAgg(figure)
     with replacing(path) as fresh:
         figure.savefig(fresh, format="png", dpi=_DOTS_PER_INCH)
@@ -47,7 +48,7 @@ def draw_confusion(path: Path, actual: NDArray[np.int64], predicted: NDArray[np.
         colour = "white" if shares[row, column] > 0.5 else "black"
         axes.text(column, row, str(counts[row, column]), ha="center", va="center", color=colour)
     figure.colorbar(image, ax=axes, label="share of the actual class")
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_history(path: Path, history: pd.DataFrame) -> None:
@@ -65,7 +66,7 @@ def draw_history(path: Path, history: pd.DataFrame) -> None:
         if names:
             axes.legend()
     right.set_ylim(0, 1)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def draw_reliability(path: Path, tasks: Mapping[str, tuple[NDArray[np.float32], NDArray[np.int64]]]) -> None:
@@ -80,12 +81,12 @@ def draw_reliability(path: Path, tasks: Mapping[str, tuple[NDArray[np.float32], 
         np.atleast_1d(figure.subplots(1, len(tasks))), tasks.items(), strict=True
     ):
         _draw_one_reliability(axes, task, probabilities, actual)
-    _save(figure, path)
+    save_figure(figure, path)
 
 
 def _draw_one_reliability(axes: Axes, task: str, probabilities: NDArray[np.float32], actual: NDArray[np.int64]) -> None:
     sure, right = probabilities.max(axis=-1), probabilities.argmax(axis=-1) == actual
-    bins = np.minimum((sure * _BINS).astype(int), _BINS - 1)
+    bins = confidence_bin(sure)
     filled = np.unique(bins)
     axes.plot([0, 1], [0, 1], color="grey", linestyle="--", label="honest")
     axes.plot(
@@ -98,5 +99,5 @@ def _draw_one_reliability(axes: Axes, task: str, probabilities: NDArray[np.float
     axes.set_ylim(0, 1)
     axes.set_xlabel("mean confidence")
     axes.set_ylabel("share right")
-    axes.set_title(task)
+    axes.set_title(f"{task}: ECE {ece(probabilities, actual):.3f}")
     axes.legend()

@@ -1,8 +1,8 @@
 """Audio encoder: log-mel spectrograms of overlapping segments on the slice grid, then a small CNN.
 
-A segment is two slices long (0.5 s) and starts on a slice, so a window of 20 slices holds 19; or it is one slice, and the
-window holds 20. Frames are shared by the segments that overlap. Nothing here looks beyond a segment: a segment's features
-are the same in every window.
+A segment is two slices long (0.5 s) and starts on a slice, so a window of 20 slices holds 19; or it is one slice, and
+the window holds 20. Frames are shared by the segments that overlap. Nothing here looks beyond a segment: a segment's
+features are the same in every window.
 """
 
 from collections.abc import Iterable, Mapping, Sequence

@@ -1,7 +1,7 @@
 """Which segments of a window's sound are used: the nearest to the centres of K-means, or a random choice.
 
-After Mustaqeem, Sajjad, Kwon 2020: cluster overlapping segments by a radial-basis similarity and take, in time order, the
-segment nearest each cluster's centre. Both layers work on the features of segments, so that a stream encodes each
+After Mustaqeem, Sajjad, Kwon 2020: cluster overlapping segments by a radial-basis similarity and take, in time order,
+the segment nearest each cluster's centre. Both layers work on the features of segments, so that a stream encodes each
 segment once, and in plain TensorFlow ops over the batch, so that they stand inside the SavedModel.
 """
 
@@ -14,6 +14,9 @@ import tensorflow as tf
 
 _ROUNDS: Final = 10
 """Of K-means. 19 segments in 8 clusters settle within 4 in nearly every window."""
+_SAME_DISTANCE: Final = 1e-5
+"""Both members of a cluster of two are as near to its centre: rounding, which is not the same everywhere, must not
+choose between them."""
 
 
 def similarity(features: Any) -> Any:
@@ -66,18 +69,20 @@ def distances(similar: Any, members: Any) -> Any:
 
 
 def key_segments(features: Any, clusters: int) -> Any:
-    """The segments nearest the centres of K-means: f32 [B, n, D] → i32 [B, clusters], in time order.
+    """The segments nearest the centres of K-means: float [B, n, D] → i32 [B, clusters], in time order.
 
-    A cluster that loses its members is stood for by its first one, so that silence and constant sound have an answer.
+    Clustered in f32, as 16 bits would make equals of what differs. The earlier of equals. A cluster that loses its
+    members is stood for by its first one, so that silence and constant sound have an answer.
     """
-    similar = similarity(features)
+    similar = similarity(tf.cast(features, tf.float32))
     first = starts(similar, clusters)
     to_first = tf.gather(similar, first, axis=2, batch_dims=1)
     members = tf.one_hot(tf.argmax(to_first, axis=-1), clusters)
     for _ in range(_ROUNDS):
         members = tf.one_hot(tf.argmin(distances(similar, members), axis=-1), clusters)
     among_members = tf.where(members > 0, distances(similar, members), np.inf)
-    nearest = tf.argmin(among_members, axis=1, output_type=tf.int32)
+    near = among_members <= tf.reduce_min(among_members, axis=1, keepdims=True) + _SAME_DISTANCE
+    nearest = tf.argmax(tf.cast(near, tf.int32), axis=1, output_type=tf.int32)
     return tf.sort(tf.where(tf.reduce_sum(members, axis=1) > 0, nearest, first), axis=-1)
 
 

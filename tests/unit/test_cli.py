@@ -8,7 +8,11 @@ import yaml
 
 ROOT = Path(__file__).parents[2]
 STAGES = ["ingest", "extract", "convert", "split", "validate", "oversample", "train", "evaluate", "export"]
-COMMANDS = [*STAGES, "promote", "predict", "live", "serve", "run", "results", "doctor"]
+COMMANDS = [
+    *STAGES,
+    *("promote", "predict", "compress", "explain", "live", "serve"),
+    *("run", "results", "report", "describe", "study", "doctor"),
+]
 
 
 def merlb(*words: str, cwd: Path | None = None) -> subprocess.CompletedProcess[str]:

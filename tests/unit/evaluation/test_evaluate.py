@@ -8,7 +8,7 @@ import numpy as np
 import pandas as pd
 import pytest
 from scipy.special import softmax
-from sklearn.metrics import f1_score
+from sklearn.metrics import f1_score, log_loss
 
 from merlb_model.dataset.split import read_splits
 from merlb_model.dataset.store import ClipStore, open_store
@@ -20,9 +20,10 @@ from merlb_model.labels import TASKS
 from merlb_model.nn import keras
 from merlb_model.nn.model import weights_hash
 from merlb_model.params import EvaluateParams
+from merlb_model.schemas import check
 from merlb_model.tracking import NoRun
 from tests.unit.dataset.small_stores import bare_store, write_noisy_store
-from tests.unit.nn.conftest import build, shake
+from tests.unit.nn.conftest import PRIOR, build, shake
 
 PARAMS = EvaluateParams(batch_size=4)
 SPLIT = np.array(["train"] * 2 + ["validation"] * 4 + ["test"] * 4)  # of five streamers with two clips each
@@ -63,9 +64,11 @@ def reports(models: Path, store: Path, tmp_path_factory: pytest.TempPathFactory)
 def test_it_leaves_scores_tables_and_figures_and_nothing_else(reports: Path) -> None:
     left = {str(path.relative_to(reports)) for path in reports.rglob("*") if path.is_file()}
     assert left == {
-        "metrics.json", "predictions.parquet", "calibration.json", "figures/reliability.png", "figures/training.png",
+        "metrics.json", "predictions.parquet", "calibration.json", "slices.csv",
+        "figures/reliability.png", "figures/training.png",
         *(f"confusion/{task}.csv" for task in TASKS), *(f"figures/confusion_{task}.png" for task in TASKS),
     }  # fmt: skip
+    assert {name.split("/")[0] for name in left} == set(stage.LEFT)
 
 
 def test_metrics_are_of_the_test_rows_alone_and_name_store_weights_and_streamers(
@@ -98,6 +101,58 @@ def test_predictions_are_the_networks_logits_over_the_temperature(
         np.testing.assert_allclose(found, expected, atol=1e-5)
         assert [list(classes).index(label) for label in table[f"{task}_predicted"]] == found.argmax(axis=1).tolist()
         assert calibration["nll_after"][task] <= calibration["nll_before"][task] + 1e-9
+
+
+def test_calibration_before_and_after_is_of_the_test_rows(reports: Path, store: Path, network: keras.Model) -> None:
+    logits = predict_logits(network, open_store(store), np.flatnonzero(SPLIT == "test"), 4)
+    temperature = read_json(reports / "calibration.json", "")["temperature"]
+    metrics, actual = read_json(reports / "metrics.json", ""), open_store(store).targets("event")[SPLIT == "test"]
+    found = metrics["tasks"]["event"]["calibration"]
+    for scores, by in ((found["before"], 1.0), (found, temperature["event"])):
+        probabilities = softmax(logits["event"].astype(float) / by, axis=1)
+        assert scores["nll"] == pytest.approx(log_loss(actual, probabilities, labels=range(8)), rel=1e-4)
+        squares = ((probabilities - np.eye(8)[actual]) ** 2).sum(axis=1)
+        assert scores["brier"] == pytest.approx(squares.mean(), rel=1e-4)
+
+
+def test_subsets_and_slices_are_of_the_test_rows(reports: Path) -> None:
+    metrics, slices = read_json(reports / "metrics.json", ""), pd.read_csv(reports / "slices.csv", dtype={"name": str})
+    assert metrics["subsets"]["face+screen+audio"] == {
+        task: pytest.approx(each["macro_f1"]) for task, each in metrics["tasks"].items()
+    }
+    # the model hears and does not see: without audio it says what was most frequent in training
+    for task, each in metrics["baselines"]["majority"].items():
+        assert metrics["subsets"]["face+screen"][task] == pytest.approx(each["macro_f1"])
+        assert each["label"] == TASKS[task][int(np.argmax(PRIOR[task]))]
+    assert metrics["subsets"]["audio"] == metrics["subsets"]["face+screen+audio"]
+    of_streamers = slices[(slices["by"] == "streamer") & (slices["task"] == "event")]
+    assert of_streamers[["name", "n"]].to_numpy().tolist() == [["s03", 2], ["s04", 2]]
+    table = pd.read_parquet(reports / "predictions.parquet").query("streamer == 's03'")
+    assert of_streamers["accuracy"].iloc[0] == (table["event"] == table["event_predicted"]).mean()
+
+
+def test_the_streamers_that_answers_are_probed_for_are_those_of_the_training_rows() -> None:
+    streamers = np.repeat(["a", "b", "c"], 6)
+    labels = np.arange(18) % 3
+    answers = {"valence": np.eye(3, dtype=np.float32)[labels]}
+    scored = stage.Scored({"valence": labels}, answers, answers, {}, {})
+    split = np.array(["train"] * 12 + ["test"] * 6)
+    found = stage.baseline_scores(bare_store(streamer=streamers), split, scored, {"valence": PRIOR["valence"]})
+    assert (found["streamer_probe"]["streamers"], found["streamer_probe"]["clips"]) == (2, 12)
+    assert found["majority"]["valence"]["accuracy"] == pytest.approx(1 / 3)
+
+
+def test_metrics_of_before_the_additions_are_still_valid(reports: Path) -> None:
+    metrics = read_json(reports / "metrics.json", "")
+    old = {name: value for name, value in metrics.items() if name not in ("source", "subsets", "baselines")}
+    old["tasks"] = {
+        task: {name: value for name, value in each.items() if name != "calibration"}
+        for task, each in metrics["tasks"].items()
+    }
+    check("metrics", old, where="here", made_by="test")
+    wrong = {**metrics, "subsets": {"face+smell": {"event": 0.5}}}
+    with pytest.raises(MerlbError, match="face\\+smell"):
+        check("metrics", wrong, where="here", made_by="test")
 
 
 def relabelled(store: ClipStore, rows: np.ndarray) -> ClipStore:
@@ -155,6 +210,10 @@ def test_without_test_rows_scores_are_empty_and_every_clip_is_predicted(
     tasks = read_json(tmp_path / "reports" / "metrics.json", "")["tasks"]
     assert {(each["n"], each["macro_f1"], each["ci95"]) for each in tasks.values()} == {(0, None, None)}
     assert len(pd.read_parquet(tmp_path / "reports" / "predictions.parquet")) == 10
+    metrics = read_json(tmp_path / "reports" / "metrics.json", "")
+    assert metrics["subsets"]["face"] == dict.fromkeys(TASKS)
+    assert metrics["baselines"]["streamer_majority"]["event"] == {"macro_f1": None, "accuracy": None}
+    assert pd.read_csv(tmp_path / "reports" / "slices.csv").empty
 
 
 def test_a_model_that_is_not_the_runs_or_a_missing_one_is_refused(models: Path, tmp_path: Path) -> None:
@@ -198,7 +257,8 @@ def test_from_eight_test_streamers_on_intervals_are_drawn_over_them() -> None:
     streamers = np.repeat([f"s{index}" for index in range(8)], 40)
     actual = np.tile([0, 1], count // 2)
     predicted = np.where(np.arange(count) < count // 2, actual, 1 - actual)
-    scored = stage.Scored({"valence": actual}, {"valence": np.eye(3, dtype=np.float32)[predicted]}, {})
+    answers = {"valence": np.eye(3, dtype=np.float32)[predicted]}
+    scored = stage.Scored({"valence": actual}, answers, answers, {}, {})
     split = np.array(["test"] * count)
     whole = stage.test_scores(bare_store(streamer=streamers), split, scored)
     few = stage.test_scores(bare_store(streamer=np.where(streamers == "s7", "s6", streamers)), split, scored)
@@ -232,6 +292,7 @@ def test_what_has_no_score_is_not_logged_and_what_was_left_is(
     }
     found = {name: value for name, value in logged["metrics"].items() if name.startswith("test_event_f1_")}
     assert found == seen and len(seen) < 8
+    assert logged["metrics"]["test_event_ece"] == metrics["tasks"]["event"]["calibration"]["ece"]
     assert logged["metrics"]["test_valence_macro_f1"] == metrics["tasks"]["valence"]["macro_f1"]
     assert logged["tags"]["store_hash"] == metrics["store_hash"]
     assert (logged["metrics.json"], logged["figures"], logged["confusion"]) == ("", "figures", "confusion")

@@ -61,7 +61,8 @@ def test_the_reliability_figure_shows_the_share_right_by_confidence(tmp_path: Pa
     first, second = drawn[0].axes
     np.testing.assert_allclose(np.asarray(first.lines[1].get_xydata()), [[0.65, 0.5], [0.955, 0.75]], rtol=1e-6)
     np.testing.assert_allclose(np.asarray(second.lines[1].get_ydata()), [1.0, 1.0])
-    assert (first.get_title(), second.get_title()) == ("one", "two")
+    # one: (|1 - 1.30| + |3 - 3.82|) / 6; two: every answer right, so 1 - mean confidence
+    assert (first.get_title(), second.get_title()) == ("one: ECE 0.187", "two: ECE 0.147")
 
 
 @pytest.mark.parametrize(

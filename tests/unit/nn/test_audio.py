@@ -7,6 +7,7 @@ from merlb_model.nn.audio import (
     FRAME_SAMPLES,
     HOP_SAMPLES,
     SAMPLE_RATE,
+    EachSegment,
     LogMel,
     audio_level,
     mel_matrix,
@@ -48,6 +49,26 @@ def test_levels_equal_those_of_librosa() -> None:
     assert ours.shape == power.T.shape
     floor = np.exp(np.asarray(log_mel().levels(np.zeros_like(slices)))[0, 0, 0])
     np.testing.assert_allclose(ours, np.log(power.T + floor), rtol=1e-3, atol=2e-3)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_a_segments_spectrogram_equals_librosas_of_its_own_samples(length: int) -> None:
+    """Though its frames are shared with the segments that overlap it."""
+    slices = np.random.default_rng(0).normal(0, 3_000, (1, 20, 5512)).astype(np.int16)
+    cut = np.asarray(segments(log_mel().levels(slices), 5512, length))[0]
+    assert len(cut) == 21 - length
+    for first, levels in enumerate(cut):
+        power = librosa.feature.melspectrogram(
+            y=slices[0, first : first + length].reshape(-1).astype(np.float32) / 32_768,
+            sr=SAMPLE_RATE,
+            n_fft=FRAME_SAMPLES,
+            hop_length=HOP_SAMPLES,
+            center=False,
+            n_mels=MELS,
+            fmin=60.0,
+            fmax=8_000.0,
+        )
+        np.testing.assert_allclose(levels, np.log(power.T), rtol=1e-3, atol=2e-3)
 
 
 def test_a_louder_clip_has_higher_levels() -> None:
@@ -96,3 +117,17 @@ def test_a_segment_ends_in_a_vector() -> None:
     sizes = PRESETS["small"].audio
     encoder = segment_encoder(sizes, 5512, "segment")
     assert encoder.output_shape == (None, sizes.features)
+
+
+@pytest.mark.parametrize("length", [1, 2])
+def test_each_segment_is_encoded_by_itself(length: int) -> None:
+    sizes, slices = PRESETS["small"].audio, glide(6)
+    layer = EachSegment(segment_encoder(sizes, 5512, "segment", length), sizes.mels, length)
+    layer(slices)
+    set_constants(layer.log_mel, {"mean": [-4.0] * sizes.mels, "deviation": [3.0] * sizes.mels})
+    whole = np.asarray(layer(slices))
+    assert whole.shape == layer.compute_output_shape(slices.shape) == (1, 7 - length, sizes.features)
+    assert len(np.unique(whole, axis=1)[0]) == 7 - length
+    for first in range(7 - length):
+        alone = np.asarray(layer(slices[:, first : first + length]))
+        np.testing.assert_allclose(alone[:, 0], whole[:, first], rtol=1e-4, atol=1e-4)

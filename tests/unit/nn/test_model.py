@@ -38,6 +38,25 @@ def test_sizes_of_the_presets() -> None:
     assert 5_000_000 <= build(preset="paper").count_params() <= 8_000_000
 
 
+@pytest.mark.parametrize("preset", ["small", "paper"])
+def test_the_five_fusions_are_of_one_size(preset: str) -> None:
+    sizes = {
+        fusion: build(preset=preset, fusion=fusion).count_params()
+        for fusion in ("early", "late", "joint", "deep", "merlb")
+    }
+    for fusion, size in sizes.items():
+        assert size == pytest.approx(sizes["merlb"], rel=0.05), fusion
+
+
+def test_the_front_ends_hear_different_things(windows: Windows) -> None:
+    """Of one network: all but the slices have the same weights."""
+    answers = {}
+    for frontend in ("key_segments", "all_segments", "random_segments"):
+        model = shake(build(audio={"frontend": frontend, "segments": 4}))
+        answers[frontend] = np.asarray(model(windows, training=False)["event"])
+    assert len(np.unique(np.round(list(answers.values()), 6), axis=0)) == 3
+
+
 def test_features_of_a_second_do_not_depend_on_the_window(network: keras.Model, windows: Windows) -> None:
     whole = encode(network, windows)
     for first in range(4, 20, 4):
