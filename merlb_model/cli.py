@@ -157,7 +157,16 @@ def train(context: typer.Context) -> None:
 
     here = _here(context)
     params = here.params
-    stage(here.store, here.splits, here.train_rows, params.model, params.train, here.models, default_uri())
+    stage(
+        here.store,
+        here.splits,
+        here.train_rows,
+        params.model,
+        params.train,
+        here.models,
+        default_uri(),
+        checkpoints=here.root / ".merlb/checkpoints",
+    )
 
 
 @app.command()

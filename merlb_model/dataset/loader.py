@@ -24,6 +24,8 @@ def batches(
     batch_size: int,
     tasks: Sequence[str] = (),
     shuffle_seed: int | None = None,
+    epoch: int = 1,
+    shares: tuple[range, int] = (range(1), 1),
 ) -> tf.data.Dataset:
     """Batches of ``rows`` of the store; the last may be smaller.
 
@@ -32,7 +34,11 @@ def batches(
         rows: row numbers, repeats allowed.
         batch_size: windows a batch.
         tasks: those whose class indices come along.
-        shuffle_seed: seed of the order, another one each epoch; None keeps the order of ``rows``.
+        shuffle_seed: seed of the order, which it and ``epoch`` alone decide; None keeps the order of ``rows``.
+        epoch: number of the epoch.
+        shares: where several replicas share each batch, those that this process has, and how many there are. The
+            dataset holds their shares of the first batch one after the other, then those of the second; window k of a
+            batch is replica k's, counted round. In a small last batch some may get none.
 
     Returns:
         A dataset of (windows, targets): ``face`` u8 [B,20,64,64,3], ``screen`` u8 [B,20,128,128,3], ``audio`` i16
@@ -53,7 +59,12 @@ def batches(
         windows["present"] = tf.gather(present, chosen)
         return windows, {task: tf.gather(indices, chosen) for task, indices in targets.items()}
 
-    order = tf.data.Dataset.from_tensor_slices(np.asarray(rows, dtype=np.int64))
+    order = np.asarray(rows, dtype=np.int64)
     if shuffle_seed is not None:
-        order = order.shuffle(max(len(rows), 1), seed=shuffle_seed, reshuffle_each_iteration=True)
-    return order.batch(batch_size).map(window, num_parallel_calls=1, deterministic=True).prefetch(2)
+        order = np.random.default_rng((shuffle_seed, epoch)).permutation(order)
+    own, replicas = shares
+    chosen = tf.data.Dataset.from_tensor_slices(order).batch(batch_size)
+    if replicas > 1:
+        each = tf.data.Dataset.range(own.start, own.stop)
+        chosen = chosen.flat_map(lambda batch: each.map(lambda replica: batch[replica::replicas]))
+    return chosen.map(window, num_parallel_calls=1, deterministic=True).prefetch(2)

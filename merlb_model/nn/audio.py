@@ -64,7 +64,7 @@ class LogMel(layers.Layer):
     """
 
     def __init__(self, mels: int, **kwargs: Any) -> None:
-        super().__init__(**{"trainable": False, **kwargs})
+        super().__init__(**{"trainable": False, "dtype": "float32", **kwargs})  # Fourier transforms are in 32 bits
         self.mels = mels
 
     def build(self, input_shape: Sequence[int | None]) -> None:

@@ -144,7 +144,7 @@ def _against_merlb(answers: Answers) -> str:
             differences.append(f"{_points(float(np.mean(merlb - other)))} ({_points(low)} to {_points(high)})")
             chances.append(permutation_test(merlb, other, answers.streamers))
         rows += [
-            (task, name, difference, f"{chance:.3f}")
+            (task, name, difference, f"{chance:.3f}" if chance >= 0.0005 else "< 0.001")
             for name, difference, chance in zip(others, differences, holm(chances), strict=True)
         ]
     table = _table(("task", "merlb against", "accuracy, points (95% interval)", "p, permutation, Holm"), rows)

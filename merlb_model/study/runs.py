@@ -19,7 +19,7 @@ from merlb_model.study.answers import array_name
 from merlb_model.study.emap import additive_projection
 from merlb_model.study.features import Features, open_features, targets_of
 from merlb_model.study.protocol import SUBSETS, Configuration, FusionJob, Protocol
-from merlb_model.training.train import optimizer_of, train_epoch, training_step
+from merlb_model.training.loop import run_epochs
 
 _ON_EVERY_SUBSET: Final = ("merlb", "merlb-complete")
 _PROJECTED: Final = ("merlb",)
@@ -88,10 +88,12 @@ def _train(
         augment=False,  # the kept copies are
         modality_dropout=job.configuration.modality_dropout,
     )
-    optimizer = optimizer_of(params, math.ceil(len(present) / params.batch_size))
-    step = training_step(network, optimizer, job.configuration.model, params)
-    for epoch in range(1, params.epochs + 1):
-        train_epoch(step, _epoch(augmented, present, targets, params, epoch), epoch)
+
+    def source(epoch: int) -> tf.data.Dataset:
+        return _epoch(augmented, present, targets, params, epoch)
+
+    steps = math.ceil(len(present) / params.batch_size)
+    run_epochs(network, source, dict, job.configuration.model, params, steps, say=False)
 
 
 def _epoch(

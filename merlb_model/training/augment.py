@@ -2,9 +2,11 @@
 
 from collections.abc import Sequence
 
+import keras
 import tensorflow as tf
 
 from merlb_model.labels import MODALITIES
+from merlb_model.nn.spec_augment import SpecAugment
 
 Windows = dict[str, tf.Tensor]
 _CONTRAST = 0.2  # most by which a clip's contrast is changed, as a share
@@ -105,3 +107,10 @@ def withhold(windows: Windows, share: float, modalities: Sequence[str], seed: tf
     kept = present * tf.cast(tf.random.stateless_uniform(tf.shape(present), _seed(seed, 3)) >= share, tf.float32)
     something_left = tf.reduce_any(kept * used > 0, axis=-1, keepdims=True)
     return {**windows, "present": tf.where(something_left, kept, present)}
+
+
+def set_spec_augment(network: keras.Model, active: bool) -> None:
+    """Let every ``SpecAugment`` in ``network`` mask in training, or none. What is traced already stays as it is."""
+    for layer in network._flatten_layers():
+        if isinstance(layer, SpecAugment):
+            layer.active = active

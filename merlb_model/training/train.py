@@ -1,10 +1,10 @@
 """Training: one network on the training rows, kept where it was best on the validation rows."""
 
 import math
-import sys
-import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+import os
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,16 +22,19 @@ from merlb_model.errors import MerlbError
 from merlb_model.evaluation.calibration import nll
 from merlb_model.evaluation.predict import gather_logits
 from merlb_model.evaluation.scores import macro_f1
-from merlb_model.files import replacing, write_json
+from merlb_model.files import replacing, sha256_of_json, write_json
 from merlb_model.labels import TASK_SETS, TASKS
 from merlb_model.nn.audio import audio_level
 from merlb_model.nn.model import PRESETS, build_model, weights_hash
 from merlb_model.params import ModelParams, TrainParams
-from merlb_model.training.augment import augment, withhold
+from merlb_model.training.augment import augment, set_spec_augment
+from merlb_model.training.checkpoints import Checkpoint
+from merlb_model.training.devices import arithmetic, has_gpu, is_chief, prepare_devices, synchronize_norms
+from merlb_model.training.loop import Batches, run_epochs
+from merlb_model.training.losses import class_weights
 
 SCHEMA_VERSION = 1
 _LEVEL_ROWS = 64  # rows a batch when the audio's levels are measured
-_LAST_RATE_SHARE = 0.02
 
 
 @dataclass
@@ -40,15 +43,6 @@ class Rows:
 
     train: NDArray[np.int64]
     validation: NDArray[np.int64]
-
-
-@dataclass
-class Best:
-    """The best epoch so far: by validation macro-F1, ties by validation loss."""
-
-    epoch: int = 0
-    score: tuple[float, float] = (-1.0, -math.inf)
-    weights: list[Any] = field(default_factory=list)
 
 
 def train(
@@ -60,10 +54,15 @@ def train(
     out: Path,
     tracking_uri: str | None = None,
     tags: Mapping[str, str] | None = None,
+    checkpoints: Path | None = None,
 ) -> None:
     """The stage `train`: leave ``merlb.keras``, ``history.csv`` and ``run.json`` in ``out``.
 
     Each file is whole or absent, and ``run.json``, which names the weights by their hash, is written last.
+
+    On several machines each runs this same call with its own ``TF_CONFIG`` in the environment, which is read here
+    (``devices.prepare_devices``): a batch is shared out among all, and only the chief writes and logs. A process that
+    has used TensorFlow before cannot join.
 
     Args:
         store: folder of the clip store.
@@ -74,18 +73,29 @@ def train(
         out: the folder ``models``; other files in it stay.
         tracking_uri: where MLflow keeps the run; None logs nowhere.
         tags: tags of the run.
+        checkpoints: folder in which the training is kept after each epoch, so that the same call goes on after a kill;
+            emptied of it at the end. Where several machines train, one that all see. None keeps nothing.
 
     Raises:
-        MerlbError: an input is missing or does not belong to the store, or the loss is no number.
+        MerlbError: an input is missing or does not belong to the store, rare classes are favoured twice, the loss is
+            no number, or ``TF_CONFIG`` is broken.
     """
+    strategy = prepare_devices(os.environ.get("TF_CONFIG"))
+    chief = is_chief(strategy)
     clips = open_store(store)
     rows = read_rows(clips, splits, train_rows)
     sections = {"model": model.model_dump(mode="json"), "train": params.model_dump(mode="json")}
+    checkpoint = None
+    if checkpoints is not None:
+        checkpoint = Checkpoint(checkpoints, _key(sections, clips, rows), writes=chief)
     git = tracking.git_revision()
-    with tracking.start(tracking_uri, "merlb", tags or {}) as log:
+    with _run(tracking_uri if chief else None, tags or {}, checkpoint) as log:
         log.params(sections)
         log.tags({"store_hash": clips.store_hash, "git": git})
-        network, history = fit(clips, rows, model, params, log)
+        with strategy.scope():
+            network, history = fit(clips, rows, model, params, log, checkpoint)
+        if not chief:
+            return
         run = {
             "schema_version": SCHEMA_VERSION,
             "run_id": log.run_id,
@@ -102,14 +112,38 @@ def train(
             history.to_csv(fresh, index=False)
         log.file(out / "history.csv")
         write_json(out / "run.json", run)
+    if checkpoint is not None:
+        checkpoint.remove()
+
+
+def _key(sections: Mapping[str, Any], store: ClipStore, rows: Rows) -> str:
+    """What tells a training from every other: parameters, data and rows."""
+    chosen = {"train": rows.train.tolist(), "validation": rows.validation.tolist()}
+    return sha256_of_json({**sections, "store_hash": store.store_hash, "rows": chosen})
+
+
+@contextmanager
+def _run(uri: str | None, tags: Mapping[str, str], checkpoint: Checkpoint | None) -> Iterator[tracking.RunLog]:
+    """The run of the training that was cut short, where it is known; else a new one, which is told what was done."""
+    kept = {"run_id": checkpoint.run_id if checkpoint else ""}
+    known = uri is not None and kept["run_id"] and tracking.is_known(uri, kept)
+    with tracking.resume(uri, kept) if known else tracking.start(uri, "merlb", tags) as log:
+        if checkpoint is not None:
+            if not known:
+                _log_epochs(checkpoint.history, log)
+            checkpoint.run_id = log.run_id
+        yield log
 
 
 def log_history(history: Path, log: tracking.RunLog) -> None:
     """Log the curves of ``history.csv``, an epoch a step, and the file."""
-    for row in pd.read_csv(history).to_dict(orient="records"):
-        epoch = int(row.pop("epoch"))
-        log.metrics({str(name): float(value) for name, value in row.items()}, step=epoch)
+    _log_epochs(pd.read_csv(history).to_dict(orient="records"), log)
     log.file(history)
+
+
+def _log_epochs(history: Iterable[Mapping[Any, float]], log: tracking.RunLog) -> None:
+    for row in history:
+        log.metrics({name: float(value) for name, value in row.items() if name != "epoch"}, step=int(row["epoch"]))
 
 
 def read_rows(store: ClipStore, splits: Path, train_rows: Path) -> Rows:
@@ -137,94 +171,79 @@ def class_shares(store: ClipStore, rows: NDArray[np.int64], task: str) -> list[f
 
 
 def fit(
-    store: ClipStore, rows: Rows, model: ModelParams, params: TrainParams, log: tracking.RunLog
+    store: ClipStore,
+    rows: Rows,
+    model: ModelParams,
+    params: TrainParams,
+    log: tracking.RunLog,
+    checkpoint: Checkpoint | None = None,
 ) -> tuple[keras.Model, pd.DataFrame]:
     """Train a fresh network and return it with its best weights, and a table of one row an epoch.
 
+    Within the scope of a ``tf.distribute`` strategy it trains by that strategy.
+
     Raises:
-        MerlbError: the loss is no number.
+        MerlbError: the loss is no number, or rows are repeated and ``params.loss`` favours rare classes too.
     """
     once = np.unique(rows.train)
+    if params.loss != "cross_entropy" and len(once) < len(rows.train):
+        raise MerlbError(
+            f"train.loss: {params.loss}, and training rows are repeated: both favour rare classes: set "
+            "oversample.tasks: [] and run `merlb oversample` again, or train.loss: cross_entropy"
+        )
+    strategy, tasks = tf.distribute.get_strategy(), TASK_SETS[model.tasks]
     level_batches = (store.audio[once[first : first + _LEVEL_ROWS]] for first in range(0, len(once), _LEVEL_ROWS))
-    tasks = TASK_SETS[model.tasks]
-    network = build_model(
-        model,
-        audio_level(level_batches, PRESETS[model.preset].audio.mels),
-        {task: class_shares(store, once, task) for task in tasks},
-        params.seed,
-    )
-    steps = math.ceil(len(rows.train) / params.batch_size)
-    optimizer = optimizer_of(params, steps)
-    step = training_step(network, optimizer, model, params)
+    level = audio_level(level_batches, PRESETS[model.preset].audio.mels)
+    prior = {task: class_shares(store, once, task) for task in tasks}
+    of_16_bits = params.mixed_precision and has_gpu()
+    with arithmetic(of_16_bits):
+        network = build_model(model, level, prior, params.seed)
+    set_spec_augment(network, params.augment)
     answer = tf.function(lambda windows: network(windows, training=False), reduce_retracing=True, jit_compile=False)
-    source = batches(store, rows.train, params.batch_size, tasks, shuffle_seed=params.seed)
-    best, history, started = Best(), [], time.monotonic()
-    for epoch in range(1, params.epochs + 1):
-        loss = train_epoch(step, source, epoch)
+
+    def source(epoch: int) -> Batches:
+        return _shared_out(store, rows.train, tasks, params, epoch)
+
+    def score() -> dict[str, float]:
         logits = gather_logits(answer, network, store, rows.validation, 2 * params.batch_size)
-        entry = {"loss": loss, **validation_scores(store, rows.validation, logits)}
-        log.metrics(entry, step=epoch)
-        history.append({"epoch": epoch, **entry})
-        keep_if_best(best, network, epoch, entry)
-        _say(epoch, params.epochs, entry, best, time.monotonic() - started)
-        if epoch - best.epoch >= params.patience:
-            break
-    network.set_weights(best.weights)
-    log.metrics({"best_epoch": best.epoch})
-    return network, pd.DataFrame(history)
+        return validation_scores(store, rows.validation, logits)
 
-
-def optimizer_of(params: TrainParams, steps: int) -> keras.optimizers.Optimizer:
-    """Adam, its rate falling down a cosine to a fiftieth over ``params.epochs`` of ``steps`` each."""
-    return keras.optimizers.Adam(
-        keras.optimizers.schedules.CosineDecay(params.learning_rate, params.epochs * steps, _LAST_RATE_SHARE)
+    history = run_epochs(
+        network,
+        source,
+        score,
+        model,
+        params,
+        steps=math.ceil(len(rows.train) / params.batch_size),
+        change=augment if params.augment else None,
+        weights={task: class_weights(store.targets(task)[rows.train], len(TASKS[task])) for task in tasks},
+        log=log,
+        checkpoint=checkpoint,
+        say=is_chief(strategy),
     )
+    synchronize_norms(network, False)  # whoever loads it trains on one device, until told otherwise
+    if of_16_bits:
+        trained, network = network, build_model(model, level, prior, params.seed)
+        network.set_weights(trained.get_weights())
+    return network, history
 
 
-def training_step(
-    network: keras.Model, optimizer: keras.optimizers.Optimizer, model: ModelParams, params: TrainParams
-) -> Callable[..., tf.Tensor]:
-    """A step on one batch: (windows, targets, number of the step) → loss, the mean of the tasks' cross-entropies.
+def _shared_out(
+    store: ClipStore, rows: NDArray[np.int64], tasks: Sequence[str], params: TrainParams, epoch: int
+) -> Batches:
+    """The batches of an epoch in an order of its own; each replica gets its share of every batch."""
+    strategy = tf.distribute.get_strategy()
 
-    Targets are smoothed: ``params.label_smoothing`` of each is spread over all classes (Szegedy et al. 2016).
-    """
-    optimizer.build(network.trainable_variables)
-    cross_entropy = keras.losses.CategoricalCrossentropy(from_logits=True, label_smoothing=params.label_smoothing)
+    def own(worker: tf.distribute.InputContext) -> tf.data.Dataset:
+        replicas = worker.num_replicas_in_sync
+        local = replicas // worker.num_input_pipelines
+        first = worker.input_pipeline_id * local
+        shares = (range(first, first + local), replicas)
+        return batches(store, rows, params.batch_size, tasks, params.seed, epoch, shares)
 
-    # XLA makes a step on a CPU slower.
-    @tf.function(reduce_retracing=True, jit_compile=False)
-    def step(windows: dict[str, tf.Tensor], targets: dict[str, tf.Tensor], number: tf.Tensor) -> tf.Tensor:
-        seed = tf.stack([tf.constant(params.seed, tf.int64), number])
-        if params.augment:
-            windows = augment(windows, seed)
-        windows = withhold(windows, params.modality_dropout, model.modalities, seed)
-        with tf.GradientTape() as tape:
-            logits = network(windows, training=True)
-            losses = [cross_entropy(tf.one_hot(targets[task], len(TASKS[task])), logits[task]) for task in targets]
-            loss = tf.add_n(losses) / len(losses)
-        gradients = tape.gradient(loss, network.trainable_variables)
-        optimizer.apply(gradients, network.trainable_variables)
-        return loss
-
-    return step
-
-
-def train_epoch(step: Callable[..., tf.Tensor], source: tf.data.Dataset, epoch: int) -> float:
-    """Run ``step`` over all batches and return the mean loss.
-
-    Raises:
-        MerlbError: a loss is no number.
-    """
-    total, count = 0.0, 0
-    for number, (windows, targets) in enumerate(source):
-        loss = float(step(windows, targets, tf.constant((epoch << 32) + number, tf.int64)))
-        if not math.isfinite(loss):
-            raise MerlbError(
-                f"train: the loss is {loss} in epoch {epoch}, batch {number + 1}: lower train.learning_rate, or look "
-                "for broken clips with `merlb validate`"
-            )
-        total, count = total + loss, count + 1
-    return total / count
+    if strategy.num_replicas_in_sync == 1:
+        return own(tf.distribute.InputContext())
+    return strategy.distribute_datasets_from_function(own)
 
 
 def validation_scores(
@@ -241,19 +260,3 @@ def validation_scores(
         "validation_macro_f1": float(np.mean(list(each.values()))),
         **{f"validation_{task}_macro_f1": score for task, score in each.items()},
     }
-
-
-def keep_if_best(best: Best, network: keras.Model, epoch: int, entry: Mapping[str, float]) -> None:
-    """Keep the weights of an epoch that is better than those before; without validation rows, of the last."""
-    score = (entry.get("validation_macro_f1", float(epoch)), -entry.get("validation_loss", 0.0))
-    if score > best.score:
-        best.epoch, best.score, best.weights = epoch, score, network.get_weights()
-
-
-def _say(epoch: int, epochs: int, entry: Mapping[str, float], best: Best, seconds: float) -> None:
-    score = ""
-    if "validation_macro_f1" in entry:
-        score = f", validation macro-F1 {entry['validation_macro_f1']:.3f} (best {best.score[0]:.3f})"
-    left = seconds / epoch * (epochs - epoch)
-    sys.stderr.write(f"  epoch {epoch}/{epochs}: loss {entry['loss']:.3f}{score}, at most {left:.0f} s left\n")
-    sys.stderr.flush()

@@ -10,9 +10,7 @@ def test_orders_are_those_of_the_published_tables() -> None:
     assert {
         "valence": ("negative", "neutral", "positive"),
         "arousal": ("low", "neutral", "high"),
-        "event": tuple(
-            ["routing", "procurement", "respawning", "exploring", "fighting", "punching", "defending", "defeated"]
-        ),
+        "event": ("routing", "procurement", "respawning", "exploring", "fighting", "punching", "defending", "defeated"),
     } == TASKS
     assert list(TASKS) == ["valence", "arousal", "event"]
     assert {"both": tuple(TASKS), "emo": ("valence", "arousal"), "game": ("event",)} == TASK_SETS

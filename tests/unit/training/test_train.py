@@ -17,18 +17,9 @@ from merlb_model.nn.model import priors, weights_hash
 from merlb_model.params import ModelParams, TrainParams
 from merlb_model.tracking import NoRun
 from merlb_model.training import train as module
-from merlb_model.training.train import (
-    Best,
-    Rows,
-    class_shares,
-    fit,
-    keep_if_best,
-    read_rows,
-    train,
-    train_epoch,
-    training_step,
-    validation_scores,
-)
+from merlb_model.training.checkpoints import Best
+from merlb_model.training.loop import keep_if_best, train_epoch, training_step
+from merlb_model.training.train import Rows, class_shares, fit, read_rows, train, validation_scores
 from tests.unit.dataset.small_stores import bare_store, write_noisy_store
 from tests.unit.nn.conftest import build, random_windows, shake
 
