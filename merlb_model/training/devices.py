@@ -74,7 +74,8 @@ def agreed(numbers: Mapping[str, float]) -> dict[str, float]:
     @tf.function
     def mean(values: tf.Tensor) -> tf.Tensor:
         def reduce(values: tf.Tensor) -> tf.Tensor:
-            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, values)
+            here = tf.identity(values)  # on the replica's device, which the reduction asks for
+            return tf.distribute.get_replica_context().all_reduce(tf.distribute.ReduceOp.MEAN, here)
 
         return strategy.experimental_local_results(strategy.run(reduce, (values,)))[0]
 

@@ -74,7 +74,7 @@ def run_epochs(
     optimizer = optimizer_of(params, steps)
     if computes_with_16_bits(network):
         optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
-    step = training_step(network, optimizer, model, params, change, weights)
+    step = training_step(network, optimizer, model, params, change, weights, getattr(source(1), "element_spec", None))
     progress = _taken_up(checkpoint, network, optimizer, params, say)
     started, first = time.monotonic(), progress.epoch + 1
     for epoch in range(first, params.epochs + 1):
@@ -149,11 +149,15 @@ def training_step(
     params: TrainParams,
     change: Change | None = None,
     weights: ClassWeights | None = None,
+    batch_spec: Any = None,
 ) -> Callable[..., tf.Tensor]:
     """A step on one batch: (windows, targets, number of the step) → loss, f32, before the step.
 
     The loss is the mean over the batch's windows (``losses.window_losses``) plus the network's own terms (L2). Several
     replicas each take their share of the batch; the loss and the step are those of the whole.
+
+    ``batch_spec``, the ``element_spec`` of the batches, lets one traced step serve batches of every size. Workers need
+    it: one that traced again for its smaller share of a last batch would no longer be in step with the others.
     """
     strategy = tf.distribute.get_strategy()
     replicas = strategy.num_replicas_in_sync
@@ -186,7 +190,9 @@ def training_step(
         return _sum(loss, replicas)
 
     # XLA makes a step on a CPU slower.
-    @tf.function(reduce_retracing=True, jit_compile=False)
+    signature = None if batch_spec is None else (*batch_spec, tf.TensorSpec((), tf.int64))
+
+    @tf.function(input_signature=signature, reduce_retracing=True, jit_compile=False)
     def step(windows: Windows, targets: dict[str, tf.Tensor], number: tf.Tensor) -> tf.Tensor:
         return strategy.experimental_local_results(strategy.run(on_replica, (windows, targets, number)))[0]
 
