@@ -134,7 +134,8 @@ def test_the_eight_terms_add_up_and_each_needs_its_modalities() -> None:
     scales = {"face": 2.0, "screen": 3.0, "audio": 5.0}
     scaled = terms(layer, [scale * vector for scale, vector in zip(scales.values(), vectors, strict=True)])
     for names, term in found.items():
-        np.testing.assert_allclose(scaled[names], term * np.prod([scales[name] for name in names]), rtol=1e-4)
+        expected = term * np.prod([scales[name] for name in names])
+        np.testing.assert_allclose(scaled[names], expected, rtol=1e-4, atol=1e-5 * np.abs(expected).max())
         assert np.abs(term).max() > 0
 
 

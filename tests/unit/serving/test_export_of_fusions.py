@@ -17,6 +17,7 @@ from tests.unit.nn.quickened import quicken
 
 Windows = dict[str, NDArray[Any]]
 
+pytestmark = pytest.mark.slow
 COMBINATIONS = [
     *(("merlb", "both", frontend) for frontend in ("all_segments", "key_segments")),
     ("merlb", "emo", "random_segments"),
