@@ -90,6 +90,30 @@ def test_metrics_are_of_the_test_rows_alone_and_name_store_weights_and_streamers
     assert (metrics["store_hash"], metrics["weights_hash"]) == (clips.store_hash, weights_hash(network))
 
 
+def test_no_task_is_scored_or_drawn_by_the_answers_to_another(tmp_path: Path) -> None:
+    """Valence always right, arousal always one class off, event right in every other clip."""
+    clips = bare_store(streamer=[f"s{index:02d}" for index in range(12)])
+    split = np.array(["test"] * 12)
+    actual = {"valence": np.arange(12) % 3, "arousal": np.arange(12) % 3, "event": np.arange(12) % 8}
+    answered = {
+        "valence": actual["valence"],
+        "arousal": (actual["arousal"] + 1) % 3,
+        "event": np.where(np.arange(12) % 2, actual["event"], (actual["event"] + 1) % 8),
+    }
+    answers = {task: np.eye(len(TASKS[task]), dtype=np.float32)[each] for task, each in answered.items()}
+    scored = stage.Scored(actual, answers, answers, {}, {})
+    scores = stage.test_scores(clips, split, scored)["tasks"]
+    assert [scores[task]["uar"] for task in ("valence", "arousal")] == [1.0, 0.0]
+    assert scores["event"]["macro_f1"] == pytest.approx(
+        f1_score(actual["event"], answered["event"], average="macro", zero_division=0)
+    )
+    stage.write_pictures(tmp_path, tmp_path / "none.csv", split, scored)
+    for task, classes in TASKS.items():
+        drawn = pd.read_csv(tmp_path / "confusion" / f"{task}.csv")
+        assert drawn["actual"].tolist() == [classes[each] for each in actual[task]]
+        assert drawn["predicted"].tolist() == [classes[each] for each in answered[task]]
+
+
 def test_predictions_are_the_networks_logits_over_the_temperature(
     reports: Path, store: Path, network: keras.Model
 ) -> None:
