@@ -363,6 +363,47 @@ def _results(here: Workspace) -> None:
     typer.echo(NEXT_STEPS)
 
 
+@app.command("cross-validate")
+def cross_validate(
+    context: typer.Context,
+    folds: Annotated[int, typer.Option(help="Folds over streamers.", min=2)] = 5,
+    leave_one_streamer_out: Annotated[
+        bool, typer.Option("--leave-one-streamer-out", help="A fold a streamer.")
+    ] = False,
+) -> None:
+    """Test every clip once; goes on if stopped.
+
+    Each fold goes through oversample, train and evaluate, with params.yaml. The folds' files stay in
+    .merlb/cross_validation; reports/cross_validation gets predictions.parquet and scores.json.
+    """
+    from merlb_model.files import read_json
+    from merlb_model.results import cross_validation_table
+    from merlb_model.tracking import default_uri
+    from merlb_model.training.cross_validate import cross_validate as validate_folds
+
+    here = _here(context)
+    kept, out = here.root / ".merlb/cross_validation", here.reports / "cross_validation"
+    count = None if leave_one_streamer_out else folds
+    scores = validate_folds(here.store, here.validation, here.params, count, kept, out, default_uri())
+    meta = read_json(here.store / "meta.json", "make run")
+    typer.echo(cross_validation_table(scores, synthetic=meta["source"] == "sample"))
+    typer.echo(f"written: {out}")
+
+
+@app.command()
+def compare(
+    first: Annotated[Path, typer.Argument(help="predictions.parquet of a model, or its folder.")],
+    second: Annotated[Path, typer.Argument(help="The other model's.")],
+) -> None:
+    """Test whether two models differ on the same clips.
+
+    By paired permutation of whole streamers, corrected for the number of tasks (Holm).
+    """
+    from merlb_model.evaluation.compare import compare as test_pair
+
+    typer.echo(str(test_pair(first, second)))
+
+
 @app.command()
 def describe(
     context: typer.Context,

@@ -15,8 +15,19 @@ def results_table(metrics: Mapping[str, Any], synthetic: bool) -> str:
         metrics: the file's content.
         synthetic: the scores are of the rendered sample corpus, which is said with them.
     """
-    test = len(metrics["split"]["test"])
-    lines = [f"F1 on the test split ({test} streamers that training never saw)"]
+    streamers = len(metrics["split"]["test"])
+    return _scores_table(f"F1 on the test split ({streamers} streamers that training never saw)", metrics, synthetic)
+
+
+def cross_validation_table(scores: Mapping[str, Any], synthetic: bool) -> str:
+    """``scores.json`` of a cross-validation as a table, as ``results_table``."""
+    title = f"F1 over {scores['folds']} folds (each clip tested once, by a network that never saw its streamer)"
+    return _scores_table(title, scores, synthetic)
+
+
+def _scores_table(title: str, metrics: Mapping[str, Any], synthetic: bool) -> str:
+    """The title, what the scores say, and ``tasks``."""
+    lines = [title]
     if synthetic:
         lines.append(
             "The sample corpus is synthetic: these scores say that the system works, nothing about real streams."

@@ -3,12 +3,27 @@
 from typing import Any
 
 import numpy as np
+import pandas as pd
 from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
+from merlb_model.errors import MerlbError
 from merlb_model.labels import TASKS
 
 Indices = NDArray[np.int64]
+
+
+def class_indices(labels: pd.Series, task: str) -> Indices:
+    """Place of each label in the task's order, i64 [N].
+
+    Raises:
+        MerlbError: one is no class of the task.
+    """
+    classes = list(TASKS[task])
+    strange = sorted(set(map(str, labels)) - set(classes))
+    if strange:
+        raise MerlbError(f"{task} {strange[0]}: expected {', '.join(classes)}: run `merlb evaluate` again")
+    return labels.map(classes.index).to_numpy(dtype=np.int64)
 
 
 def macro_f1(actual: Indices, predicted: Indices) -> float:

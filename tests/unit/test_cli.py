@@ -11,7 +11,7 @@ STAGES = ["ingest", "extract", "convert", "split", "validate", "oversample", "tr
 COMMANDS = [
     *STAGES,
     *("promote", "predict", "compress", "explain", "live", "serve"),
-    *("run", "results", "report", "describe", "study", "doctor"),
+    *("run", "results", "report", "cross-validate", "compare", "describe", "study", "doctor"),
 ]
 
 
