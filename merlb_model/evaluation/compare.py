@@ -89,11 +89,10 @@ def compare(first: Path, second: Path) -> Comparison:
     streamers = one["streamer"].to_numpy(dtype=np.str_)
     scores, values = [], []
     for task in tasks:
-        actual, *predicted = (
-            class_indices(column, task) for column in (one[task], one[f"{task}_predicted"], other[f"{task}_predicted"])
-        )
-        scores.append((macro_f1(actual, predicted[0]), macro_f1(actual, predicted[1])))
-        values.append(macro_f1_permutation_test(actual, *predicted, len(TASKS[task]), streamers))
+        actual = class_indices(one[task], task)
+        ours, theirs = (class_indices(table[f"{task}_predicted"], task) for table in (one, other))
+        scores.append((macro_f1(actual, ours), macro_f1(actual, theirs)))
+        values.append(macro_f1_permutation_test(actual, ours, theirs, len(TASKS[task]), streamers))
     return Comparison(
         [TaskComparison(*each) for each in zip(tasks, scores, values, holm(values), strict=True)],
         clips=len(files),

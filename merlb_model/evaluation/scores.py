@@ -23,7 +23,7 @@ def class_indices(labels: pd.Series, task: str) -> Indices:
     strange = sorted(set(map(str, labels)) - set(classes))
     if strange:
         raise MerlbError(f"{task} {strange[0]}: expected {', '.join(classes)}: run `merlb evaluate` again")
-    return labels.map(classes.index).to_numpy(dtype=np.int64)
+    return np.array([classes.index(label) for label in labels], dtype=np.int64)
 
 
 def macro_f1(actual: Indices, predicted: Indices) -> float:
