@@ -16,11 +16,14 @@ from keras import layers, ops
 from numpy.typing import NDArray
 
 from merlb_model.nn.inception_dense import EachStep, norm_relu
+from merlb_model.nn.spec_augment import SpecAugment
 
 SAMPLE_RATE: Final = 22_050
 FRAME_SAMPLES: Final = 1_024
 HOP_SAMPLES: Final = 212
 """A divisor of the slice's 5,512 samples, so that frames lie on the slice grid: 26 a slice, one each 9.6 ms."""
+MASKS: Final = (2, 40, 2, 8)
+"""In training, what of a window's spectrogram may be masked: two stretches of at most 0.4 s, two of at most 8 bands."""
 _SILENCE: Final = 1e-8  # power floor: 80 dB below full scale, near the i16 rounding noise
 
 
@@ -132,6 +135,7 @@ class EachSegment(EachStep):
         self.mels = mels
         self.length_slices = length_slices
         self.log_mel = LogMel(mels, name="log_mel")
+        self.masks = SpecAugment(*MASKS, name="masks")
 
     def build(self, input_shape: Sequence[int | None]) -> None:
         slice_samples = input_shape[2] or 0
@@ -141,7 +145,8 @@ class EachSegment(EachStep):
         super().build((None, None, frames_of(self.length_slices, slice_samples), self.mels))
 
     def call(self, slices: Any, training: bool | None = None) -> Any:
-        cut = segments(self.log_mel(slices), slices.shape[2], self.length_slices)
+        levels = self.masks(self.log_mel(slices), training=training)
+        cut = segments(levels, slices.shape[2], self.length_slices)
         return super().call(cut, training=training)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, ...]:
