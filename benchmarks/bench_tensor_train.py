@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from interleaved import medians
+from original_networks import materialised
 
 from merlb_model.nn import keras, tf
 from merlb_model.nn.tensor_train import TensorTrainFusion
@@ -20,22 +21,6 @@ _VIEWS = {"Const", "Identity", "Placeholder", "ReadVariableOp", "Reshape"}
 """Operations that make no activation of their own: weights, constants, other shapes of the same bytes."""
 
 Answer = Callable[[Sequence[tf.Tensor]], tf.Tensor]
-
-
-def materialised(layer: TensorTrainFusion, vectors: Sequence[tf.Tensor]) -> tf.Tensor:
-    """The published way: form the outer product, then contract it from the last core on (Novikov et al. 2015).
-
-    What is left is [columns so far, batch, modes, rank]: each core takes the last mode with its rank, and its columns
-    go in front. 94.55 M multiply-adds a clip.
-    """
-    one, two, three = (tf.pad(vector, [[0, 0], [1, 0]], constant_values=1.0) for vector in vectors)
-    rest = one[:, :, None, None] * two[:, None, :, None] * three[:, None, None, :]
-    for core in reversed(layer.cores):
-        left, rows, columns, right = core.shape
-        kernel = tf.reshape(tf.transpose(core, (1, 3, 0, 2)), (rows * right, left * columns))
-        rest = tf.matmul(tf.reshape(rest, (-1, rows * right)), kernel)
-        rest = tf.transpose(tf.reshape(rest, (-1, columns)))
-    return tf.transpose(tf.reshape(rest, (-1, BATCH)))
 
 
 def forward_and_backward(layer: TensorTrainFusion, answer: Answer) -> Callable[..., Any]:

@@ -27,14 +27,23 @@ class OuterProductFusion(TensorTrainFusion):
     """The same numbers the published way: the outer product of 129³ is formed, then met by one core after another."""
 
     def call(self, vectors: Sequence[Any]) -> Any:
-        face, screen, audio = (tf.pad(vector, [[0, 0], [1, 0]], constant_values=1.0) for vector in vectors)
-        rest = face[:, :, None, None] * screen[:, None, :, None] * audio[:, None, None, :]
-        for core in reversed(self.cores):
-            left, rows, columns, right = core.shape
-            kernel = tf.reshape(tf.transpose(core, [1, 3, 0, 2]), (rows * right, left * columns))
-            answers = tf.matmul(tf.reshape(rest, (-1, rows * right)), kernel)
-            rest = tf.transpose(tf.reshape(answers, (-1, columns)))  # columns in front, as more come behind
-        return tf.transpose(tf.reshape(rest, (prod(self.output_modes), -1)))
+        return materialised(self, vectors)
+
+
+def materialised(layer: TensorTrainFusion, vectors: Sequence[Any]) -> Any:
+    """``layer``'s answer the published way: form the outer product, contract it from the last core on.
+
+    After Novikov et al. 2015; 94.55 M multiply-adds a clip. What is left is [columns so far, batch, modes, rank]: each
+    core takes the last mode with its rank, and its columns go in front.
+    """
+    face, screen, audio = (tf.pad(vector, [[0, 0], [1, 0]], constant_values=1.0) for vector in vectors)
+    rest = face[:, :, None, None] * screen[:, None, :, None] * audio[:, None, None, :]
+    for core in reversed(layer.cores):
+        left, rows, columns, right = core.shape
+        kernel = tf.reshape(tf.transpose(core, [1, 3, 0, 2]), (rows * right, left * columns))
+        answers = tf.matmul(tf.reshape(rest, (-1, rows * right)), kernel)
+        rest = tf.transpose(tf.reshape(answers, (-1, columns)))
+    return tf.transpose(tf.reshape(rest, (prod(layer.output_modes), -1)))
 
 
 def original_network(*, time_distributed: bool, outer_product: bool) -> keras.Model:

@@ -1,8 +1,14 @@
 """Modalities, tasks and classes: the one place where their names and orders stand."""
 
+from itertools import combinations
 from typing import Final
 
 MODALITIES: Final = ("face", "screen", "audio")
+SUBSETS: Final[dict[str, tuple[str, ...]]] = {
+    "+".join(names): names for size in range(1, len(MODALITIES) + 1) for names in combinations(MODALITIES, size)
+}
+"""Names of the seven subsets of the modalities, and what is in each; the whole set comes last."""
+WHOLE: Final = "+".join(MODALITIES)
 
 TASKS: Final[dict[str, tuple[str, ...]]] = {
     "valence": ("negative", "neutral", "positive"),

@@ -11,9 +11,8 @@ import pandas as pd
 
 from merlb_model.errors import MerlbError
 from merlb_model.evaluation.slices import COLUMNS, SLICED_BY
-from merlb_model.evaluation.subsets import SUBSETS
 from merlb_model.files import read_json, replacing
-from merlb_model.labels import TASKS
+from merlb_model.labels import SUBSETS, TASKS
 from merlb_model.schemas import check
 
 _MADE_BY: Final = "merlb evaluate"

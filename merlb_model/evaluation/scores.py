@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sklearn.metrics import confusion_matrix, f1_score, precision_recall_fscore_support
 
 from merlb_model.errors import MerlbError
-from merlb_model.labels import TASKS
+from merlb_model.labels import TASKS, class_index
 
 Indices = NDArray[np.int64]
 
@@ -19,11 +19,10 @@ def class_indices(labels: pd.Series, task: str) -> Indices:
     Raises:
         MerlbError: one is no class of the task.
     """
-    classes = list(TASKS[task])
-    strange = sorted(set(map(str, labels)) - set(classes))
-    if strange:
-        raise MerlbError(f"{task} {strange[0]}: expected {', '.join(classes)}: run `merlb evaluate` again")
-    return np.array([classes.index(label) for label in labels], dtype=np.int64)
+    try:
+        return np.array([class_index(task, label) for label in labels], dtype=np.int64)
+    except ValueError as error:
+        raise MerlbError(f"{error}: run `merlb evaluate` again") from None
 
 
 def macro_f1(actual: Indices, predicted: Indices) -> float:

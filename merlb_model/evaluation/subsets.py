@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from itertools import combinations
 from typing import Final
 
 import keras
@@ -14,15 +13,10 @@ from merlb_model.dataset.loader import batches
 from merlb_model.dataset.store import ClipStore
 from merlb_model.evaluation.predict import heads
 from merlb_model.evaluation.scores import macro_f1
-from merlb_model.labels import MODALITIES
+from merlb_model.labels import MODALITIES, SUBSETS, WHOLE
 from merlb_model.nn.model import encode, fuse
 from merlb_model.progress import track
 
-SUBSETS: Final[dict[str, tuple[str, ...]]] = {
-    "+".join(names): names for size in range(1, len(MODALITIES) + 1) for names in combinations(MODALITIES, size)
-}
-"""Names of the seven subsets of the modalities, and what is in each; the whole set comes last."""
-WHOLE: Final = "+".join(MODALITIES)
 _INCOMPLETE: Final = {subset: names for subset, names in SUBSETS.items() if subset != WHOLE}
 
 Logits = dict[str, NDArray[np.float32]]

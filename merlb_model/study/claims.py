@@ -12,7 +12,7 @@ from merlb_model.evaluation.permutation import holm
 from merlb_model.evaluation.scores import macro_f1
 from merlb_model.labels import MODALITIES, TASKS
 from merlb_model.study.answers import Answers, Floats
-from merlb_model.study.protocol import SUBSETS
+from merlb_model.study.protocol import INCOMPLETE
 
 DRAWS: Final = 2_000
 _EQUIVALENT: Final = 0.02
@@ -171,7 +171,7 @@ def _shuffled_macro_f1(
 def _modality_dropout_pays(answers: Answers) -> Finding:
     every = np.ones_like(answers.sarcasm)
     effects = []
-    for view in ("whole", *SUBSETS):
+    for view in ("whole", *INCOMPLETE):
         with_dropout, without = (answers.hits(name, tuple(TASKS), view) for name in ("merlb", "merlb-complete"))
         bound = -_EQUIVALENT if view == "whole" else 0.0
         name = "complete" if view == "whole" else view

@@ -15,7 +15,7 @@ from merlb_model.files import replacing
 from merlb_model.labels import MODALITIES, TASKS
 from merlb_model.study.answers import Answers
 from merlb_model.study.claims import Finding, accuracy, mean_macro_f1
-from merlb_model.study.protocol import FRONTENDS, FUSIONS, SUBSETS, Protocol
+from merlb_model.study.protocol import FRONTENDS, FUSIONS, INCOMPLETE, Protocol
 
 _EMOTION: Final = ("valence", "arousal")
 _COMMAND: Final = "make study"
@@ -169,7 +169,7 @@ def _subsets(answers: Answers) -> str:
             *(f"{_in_view(answers, 'merlb', view, task):.3f}" for task in TASKS),
             *(f"{_in_view(answers, 'merlb-complete', view, task):.3f}" for task in TASKS),
         )
-        for view in ("whole", *SUBSETS)
+        for view in ("whole", *INCOMPLETE)
     ]
     header = ("present", *TASKS, *(f"{task}, without modality dropout" for task in TASKS))
     return f"## When modalities are missing\n\nAccuracy of merlb.\n\n{_table(header, rows)}"

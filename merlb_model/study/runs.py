@@ -18,7 +18,7 @@ from merlb_model.params import ModelParams, TrainParams
 from merlb_model.study.answers import array_name
 from merlb_model.study.emap import additive_projection
 from merlb_model.study.features import Features, open_features, targets_of
-from merlb_model.study.protocol import SUBSETS, Configuration, FusionJob, Protocol
+from merlb_model.study.protocol import INCOMPLETE, Configuration, FusionJob, Protocol
 from merlb_model.training.loop import run_epochs
 
 _ON_EVERY_SUBSET: Final = ("merlb", "merlb-complete")
@@ -118,7 +118,7 @@ def _answers(network: keras.Model, windows: dict[str, Any], configuration: Confi
     answer = tf.function(lambda inputs: network(inputs, training=False), reduce_retracing=True, jit_compile=False)
     views = {"whole": windows["present"]}
     if configuration.name in _ON_EVERY_SUBSET:
-        for subset in SUBSETS:
+        for subset in INCOMPLETE:
             kept = np.array([name in subset.split("+") for name in MODALITIES], np.float32)
             views[subset] = windows["present"] * kept
     logits = {

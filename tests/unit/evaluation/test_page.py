@@ -11,9 +11,8 @@ from merlb_model.errors import MerlbError
 from merlb_model.evaluation.page import report
 from merlb_model.evaluation.report import draw_history
 from merlb_model.evaluation.slices import COLUMNS
-from merlb_model.evaluation.subsets import SUBSETS
 from merlb_model.files import read_json, write_json
-from merlb_model.labels import TASKS
+from merlb_model.labels import SUBSETS, TASKS
 
 ROGUE = "<script>alert('x')</script>"
 HISTORY = pd.DataFrame({"epoch": [1, 2, 3], "loss": [3.0, 2.0, 1.0], "validation_macro_f1": [0.2, 0.625, 0.5]})

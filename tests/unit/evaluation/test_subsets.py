@@ -7,8 +7,8 @@ from sklearn.metrics import f1_score
 
 from merlb_model.dataset.store import PRESENT_COLUMNS, ClipStore, open_store
 from merlb_model.evaluation.predict import gather_logits
-from merlb_model.evaluation.subsets import SUBSETS, WHOLE, predict_subsets, subset_scores
-from merlb_model.labels import MODALITIES, TASKS
+from merlb_model.evaluation.subsets import predict_subsets, subset_scores
+from merlb_model.labels import MODALITIES, SUBSETS, TASKS, WHOLE
 from merlb_model.nn import keras, tf
 from tests.unit.dataset.small_stores import write_noisy_store
 from tests.unit.nn.conftest import PRIOR, build, shake

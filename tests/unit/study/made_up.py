@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from merlb_model.labels import TASKS
 from merlb_model.study.answers import Answers
-from merlb_model.study.protocol import STUDY, SUBSETS, configurations
+from merlb_model.study.protocol import INCOMPLETE, STUDY, configurations
 
 CLIPS_EACH = 10
 STREAMERS = 30
@@ -23,7 +23,7 @@ def made_up(right_there: dict[str, float], right_elsewhere: dict[str, float], de
     actual = {task: random.integers(len(classes), size=CLIPS) for task, classes in TASKS.items()}
     logits: dict[str, dict[str, dict[str, NDArray[np.float32]]]] = {}
     for configuration, seeds in configurations(STUDY):
-        views = {"whole", "additive", *SUBSETS} if configuration.name.startswith("merlb") else {"whole"}
+        views = {"whole", "additive", *INCOMPLETE} if configuration.name.startswith("merlb") else {"whole"}
         for view in sorted(views):
             key = configuration.name if view == "whole" else f"{configuration.name}|{view}"
             share = np.where(SARCASM, right_there.get(key, default), right_elsewhere.get(key, default))

@@ -5,7 +5,7 @@ import pytest
 
 from merlb_model.study.answers import Answers
 from merlb_model.study.claims import Finding, accuracy, best_single, findings, mean_macro_f1
-from merlb_model.study.protocol import SUBSETS
+from merlb_model.study.protocol import INCOMPLETE
 from tests.unit.study.made_up import SARCASM, made_up, permuted_at_chance
 
 CEILING = 0.5
@@ -17,8 +17,8 @@ GOOD_ELSEWHERE = {
     "merlb-complete": 0.99,
     "merlb-key_segments": 0.95,
     "merlb-random_segments": 0.7,
-    **{f"merlb|{subset}": 0.8 for subset in SUBSETS},
-    **{f"merlb-complete|{subset}": 0.4 for subset in SUBSETS},
+    **{f"merlb|{subset}": 0.8 for subset in INCOMPLETE},
+    **{f"merlb-complete|{subset}": 0.4 for subset in INCOMPLETE},
 }
 
 
