@@ -2,8 +2,8 @@
 
 import gc
 import sys
-from collections.abc import Iterable
-from concurrent.futures import Future, as_completed
+from collections.abc import Iterator, Sequence
+from concurrent.futures import as_completed
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,6 +21,7 @@ from merlb_model.study.answers import Answers, gather
 from merlb_model.study.protocol import EncoderJob, FusionJob, Protocol, encoder_jobs, fusion_jobs
 
 _FOLDS_SEED: Final = 0
+_TRAININGS_A_WORKER: Final = 16  # TensorFlow keeps some 30 MB of each
 
 
 def conduct(protocol: Protocol, folder: Path, workers: int) -> Answers:
@@ -34,25 +35,22 @@ def conduct(protocol: Protocol, folder: Path, workers: int) -> Answers:
     here = folder / f"{protocol.name}-{protocol.key}"
     store = make_store(protocol, here)
     folds = grouped_folds(open_store(store).clips["streamer"], protocol.folds, _FOLDS_SEED)
-    with worker_pool(workers, _one_thread) as pool:
-        encoders = {job: here / "features" / job.name for job in encoder_jobs(protocol)}
-        _do(
-            "encoders",
-            (
-                pool.submit(_make_features, job, protocol, store, folds, out)
-                for job, out in encoders.items()
-                if not out.is_dir()
-            ),
-        )
-        fusions = {job: here / "runs" / f"{job.name}.npz" for job in fusion_jobs(protocol)}
-        _do(
-            "fusions",
-            (
-                pool.submit(_run_fusion, job, protocol, store, folds, _features(job, encoders), out)
-                for job, out in fusions.items()
-                if not out.is_file()
-            ),
-        )
+    encoders = {job: here / "features" / job.name for job in encoder_jobs(protocol)}
+    _do(
+        "encoders",
+        [(_make_features, job, protocol, store, folds, out) for job, out in encoders.items() if not out.is_dir()],
+        workers,
+    )
+    fusions = {job: here / "runs" / f"{job.name}.npz" for job in fusion_jobs(protocol)}
+    _do(
+        "fusions",
+        [
+            (_run_fusion, job, protocol, store, folds, _features(job, encoders), out)
+            for job, out in fusions.items()
+            if not out.is_file()
+        ],
+        workers,
+    )
     runs: dict[str, dict[tuple[int, int], Path]] = {}
     for job, path in fusions.items():
         runs.setdefault(job.configuration.name, {})[job.seed, job.fold] = path
@@ -73,10 +71,18 @@ def _features(job: FusionJob, encoders: dict[EncoderJob, Path]) -> dict[str, Pat
     return {modality: encoders[encoder] for modality, encoder in job.configuration.encoders(job.fold).items()}
 
 
-def _do(label: str, futures: Iterable["Future[Any]"]) -> None:
-    waiting = list(futures)
-    for future in track(as_completed(waiting), label, total=len(waiting), unit="training"):
-        future.result()
+def _do(label: str, trainings: Sequence[tuple[Any, ...]], workers: int) -> None:
+    """Do ``trainings``, each a function and what it takes, in processes that are replaced after some of them."""
+    for _ in track(_done(trainings, workers), label, total=len(trainings), unit="training"):
+        pass
+
+
+def _done(trainings: Sequence[tuple[Any, ...]], workers: int) -> Iterator[None]:
+    for first in range(0, len(trainings), _TRAININGS_A_WORKER * workers):
+        with worker_pool(workers, _one_thread) as pool:
+            some = trainings[first : first + _TRAININGS_A_WORKER * workers]
+            for future in as_completed([pool.submit(*training) for training in some]):
+                yield future.result()
 
 
 def _one_thread() -> None:
