@@ -110,7 +110,7 @@ class Checkpoint:
             rest = json.loads(str(arrays.pop("json")))
         except FileNotFoundError:
             return {}, {}
-        except (OSError, ValueError, KeyError, zipfile.BadZipFile) as error:
+        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
             self._pass_over(f"{type(error).__name__}: {error}")
             return {}, {}
         return (rest, arrays) if rest["schema_version"] == _SCHEMA_VERSION else ({}, {})
