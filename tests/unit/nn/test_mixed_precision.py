@@ -55,6 +55,7 @@ def test_logits_of_16_bits_are_those_of_32(pair: tuple[keras.Model, keras.Model]
         np.testing.assert_allclose(np.exp(logits[2]), PRIOR[task], rtol=4 * HALF_ROUNDING)
 
 
+@pytest.mark.slow
 def test_a_step_of_16_bits_moves_the_weights_as_one_of_32(pair: tuple[keras.Model, keras.Model]) -> None:
     """By plain gradient descent, which, unlike Adam, shows a scale of the loss that is not taken back."""
     start, losses, moves = pair[0].get_weights(), [], []
