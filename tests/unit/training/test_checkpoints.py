@@ -1,4 +1,6 @@
+import time
 from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 import pytest
@@ -88,6 +90,30 @@ def test_a_file_of_another_network_is_passed_over_and_the_network_stays(
     assert all((ours == theirs).all() for ours, theirs in zip(wider.get_weights(), before, strict=True))
 
 
+def test_a_write_that_is_cut_short_leaves_the_epoch_before(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    model, optimizer, progress = keep(tmp_path)
+
+    def cut(file: BinaryIO, **arrays: object) -> None:
+        file.write(b"PK half an archive")
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(np, "savez", cut)
+    progress.epoch = 4
+    with pytest.raises(KeyboardInterrupt):
+        Checkpoint(tmp_path, "key").save(model, optimizer, progress)
+    assert [path.name for path in tmp_path.iterdir()] == ["key.npz"]
+    assert Checkpoint(tmp_path, "key").restore(model, optimizer).epoch == 3
+
+
+def test_a_training_without_a_best_epoch_yet_is_kept(tmp_path: Path) -> None:
+    """Its score is minus infinity, which JSON proper has no word for."""
+    model = network()
+    optimizer = moved(model, 1)
+    Checkpoint(tmp_path, "key").save(model, optimizer, Progress(1, [{"epoch": 1.0, "loss": 2.0}]))
+    found = Checkpoint(tmp_path, "key").restore(model, optimizer)
+    assert (found.epoch, found.best) == (1, Best())
+
+
 def test_no_pickle_is_read(tmp_path: Path) -> None:
     path = Checkpoint(tmp_path, "key").path
     with path.open("wb") as file:
@@ -111,3 +137,14 @@ def test_at_the_end_nothing_of_it_is_left_and_others_stay(tmp_path: Path) -> Non
     Checkpoint(tmp_path, "key").remove()
     assert [path.name for path in tmp_path.iterdir()] == ["other.npz"]
     Checkpoint(tmp_path, "key").remove()
+
+
+def test_what_killed_writers_left_goes_at_the_end_and_what_others_are_writing_stays(tmp_path: Path) -> None:
+    left, writing = tmp_path / ".key.npz.1.partial", tmp_path / ".other.npz.2.partial"
+    left.mkdir()
+    time.sleep(0.1)
+    checkpoint = Checkpoint(tmp_path, "key")
+    time.sleep(0.1)
+    writing.mkdir()
+    checkpoint.remove()
+    assert list(tmp_path.iterdir()) == [writing]
