@@ -57,7 +57,7 @@ class Checkpoint:
         self.path = folder / f"{key}.npz"
         self._writes = writes
         self._began = time.time()
-        rest, _ = self._read()
+        rest, _ = self._read(say=False)
         self.run_id = str(rest.get("run_id", ""))
         self.history: list[dict[str, float]] = rest.get("history", [])
 
@@ -102,18 +102,21 @@ class Checkpoint:
         self.path.unlink(missing_ok=True)
         remove_partials(self.path.parent, self._began)
 
-    def _read(self) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
-        """The JSON and the arrays; nothing where nothing usable is kept."""
+    def _read(self, say: bool = True) -> tuple[dict[str, Any], dict[str, NDArray[Any]]]:
+        """The JSON and the arrays; nothing where nothing usable is kept, which is said where ``say``."""
         try:
             with np.load(self.path, allow_pickle=False) as file:
                 arrays = {name: file[name] for name in file.files}
             rest = json.loads(str(arrays.pop("json")))
+            if rest["schema_version"] != _SCHEMA_VERSION:
+                raise ValueError(f"schema version {rest['schema_version']}, expected {_SCHEMA_VERSION}")
         except FileNotFoundError:
             return {}, {}
-        except (OSError, EOFError, ValueError, KeyError, zipfile.BadZipFile) as error:
-            self._pass_over(f"{type(error).__name__}: {error}")
+        except (OSError, EOFError, ValueError, KeyError, TypeError, RuntimeError, zipfile.BadZipFile) as error:
+            if say:
+                self._pass_over(f"{type(error).__name__}: {error}")
             return {}, {}
-        return (rest, arrays) if rest["schema_version"] == _SCHEMA_VERSION else ({}, {})
+        return rest, arrays
 
     def _pass_over(self, reason: str) -> None:
         sys.stderr.write(f"  {self.path} is passed over: {reason}\n")

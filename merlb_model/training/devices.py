@@ -47,12 +47,12 @@ def _cluster(tf_config: str | None) -> Any:
         kind, index = str(content["task"]["type"]), int(content["task"]["index"])
         if not 0 <= index < len(cluster[kind]):
             raise ValueError(f"no {kind} {index} in the cluster")
+        spec = tf.train.ClusterSpec(cluster)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise MerlbError(
-            f"TF_CONFIG={tf_config}: {type(error).__name__}: {error}; expected "
+            f"TF_CONFIG={' '.join(str(tf_config).split())}: {type(error).__name__}: {error}; expected "
             '{"cluster": {"worker": ["host:port", …]}, "task": {"type": "worker", "index": 0}}; mend or unset it'
         ) from None
-    spec = tf.train.ClusterSpec(cluster)
     return tf.distribute.cluster_resolver.SimpleClusterResolver(spec, task_type=kind, task_id=index, rpc_layer="grpc")
 
 

@@ -17,9 +17,9 @@ Windows = dict[str, NDArray[Any]]
 SLICE_SAMPLES = 5512
 
 
-def masks(*sizes: int, seed: int = 0) -> SpecAugment:
-    """Of (time masks, their width, mel masks, their width), and active."""
-    layer = SpecAugment(*sizes, seed=seed)
+def masks(time_masks: int, time_width: int, mel_masks: int, mel_width: int, seed: int = 0) -> SpecAugment:
+    """An active one."""
+    layer = SpecAugment(time_masks, time_width, mel_masks, mel_width, seed)
     layer.active = True
     return layer
 
