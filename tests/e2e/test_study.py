@@ -63,7 +63,7 @@ def test_a_study_that_was_stopped_goes_on_to_its_page_and_its_runs(tmp_path: Pat
     page = (tmp_path / "build/study-smoke/results.md").read_text(encoding="utf-8")
     for claim in ("H1", "H2", "H3", "H4", "H5", "H6"):
         assert f"**{claim}**" in page and f"\n{claim} " in f"\n{said}"
-    assert "synthetic" in page and "not comparable" in page
+    assert "corpus is synthetic" in page and "Not comparable" in page
     assert sorted(path.suffix for path in (tmp_path / "build/study-smoke/figures").iterdir()) == [".png", ".png"]
     tag = f"{SMOKE.name}-{SMOKE.key}"
     with sqlite3.connect(tmp_path / ".merlb/mlflow/mlflow.db") as connection:
