@@ -9,6 +9,8 @@ SUBSETS: Final[dict[str, tuple[str, ...]]] = {
 }
 """Names of the seven subsets of the modalities, and what is in each; the whole set comes last."""
 WHOLE: Final = "+".join(MODALITIES)
+INCOMPLETE: Final = {subset: names for subset, names in SUBSETS.items() if subset != WHOLE}
+"""The other six."""
 
 TASKS: Final[dict[str, tuple[str, ...]]] = {
     "valence": ("negative", "neutral", "positive"),

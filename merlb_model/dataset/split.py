@@ -21,7 +21,8 @@ def split(store: Path, params: SplitParams, out: Path) -> None:
     Raises:
         MerlbError: there are too few streamers, or the published split is asked for and the tables have none.
     """
-    clips = open_store(store).clips
+    opened = open_store(store)
+    clips = opened.clips
     if params.mode == "all_test":
         splits = pd.Series("test", index=clips.index)
     elif params.mode == "published":
@@ -29,15 +30,14 @@ def split(store: Path, params: SplitParams, out: Path) -> None:
     else:
         of_streamer = _by_streamer(sorted(set(clips["streamer"])), params.validation, params.test, params.seed)
         splits = clips["streamer"].map(of_streamer)
-    table = pd.DataFrame(
-        {
-            "row": np.arange(len(clips), dtype=np.int64),
-            "file": clips["file"],
-            "streamer": clips["streamer"],
-            "split": splits,
-        }
-    )
-    write_table(out, table)
+    write_splits(out, opened, splits)
+
+
+def write_splits(path: Path, store: ClipStore, splits: pd.Series) -> None:
+    """Write the split of each row of ``store``, in its order, as a table with the columns ``SPLIT_COLUMNS``."""
+    clips = store.clips
+    table = {"row": np.arange(len(clips), dtype=np.int64), "file": clips["file"], "streamer": clips["streamer"]}
+    write_table(path, pd.DataFrame({**table, "split": splits}))
 
 
 def read_splits(path: Path, store: ClipStore) -> NDArray[np.str_]:

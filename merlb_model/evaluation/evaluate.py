@@ -15,7 +15,7 @@ from merlb_model.errors import MerlbError
 from merlb_model.evaluation import baselines, bootstrap, report
 from merlb_model.evaluation.calibration import calibration_scores
 from merlb_model.evaluation.scored import SCHEMA_VERSION, Scored, score_rows, warn
-from merlb_model.evaluation.scores import score_task
+from merlb_model.evaluation.scores import score_with_interval
 from merlb_model.evaluation.slices import slices_table
 from merlb_model.evaluation.subsets import subset_scores
 from merlb_model.files import read_json, replacing, write_json
@@ -115,10 +115,8 @@ def test_scores(store: ClipStore, split: NDArray[np.str_], scored: Scored) -> di
     tasks = {}
     for task, actual in scored.actual.items():
         predicted = scored.predicted(task)[test]
-        bounds = bootstrap.interval(actual[test], predicted, groups, len(TASKS[task]))
         tasks[task] = {
-            **score_task(actual[test], predicted, task),
-            "ci95": list(bounds) if bounds else None,
+            **score_with_interval(actual[test], predicted, task, groups),
             "calibration": {
                 **calibration_scores(scored.probabilities[task][test], actual[test]),
                 "before": calibration_scores(scored.uncalibrated[task][test], actual[test]),

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Mapping
-from typing import Final
 
 import keras
 import numpy as np
@@ -13,11 +12,9 @@ from merlb_model.dataset.loader import batches
 from merlb_model.dataset.store import ClipStore
 from merlb_model.evaluation.predict import heads
 from merlb_model.evaluation.scores import macro_f1
-from merlb_model.labels import MODALITIES, SUBSETS, WHOLE
+from merlb_model.labels import INCOMPLETE, MODALITIES, SUBSETS, WHOLE
 from merlb_model.nn.model import encode, fuse
 from merlb_model.progress import track
-
-_INCOMPLETE: Final = {subset: names for subset, names in SUBSETS.items() if subset != WHOLE}
 
 Logits = dict[str, NDArray[np.float32]]
 
@@ -53,7 +50,7 @@ def predict_subsets(
         _keep(kept[WHOLE], fused(features, present))
         if left > 0:
             tested = {name: values[:left] for name, values in features.items()}
-            for subset, names in _INCOMPLETE.items():
+            for subset, names in INCOMPLETE.items():
                 there = tf.constant([[float(name in names) for name in MODALITIES]])
                 _keep(kept[subset], fused(tested, present[:left] * there))
             left -= len(present)

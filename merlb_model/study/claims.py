@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 from merlb_model.evaluation.bootstrap import macro_f1_of, mean_difference_interval
 from merlb_model.evaluation.permutation import holm
 from merlb_model.evaluation.scores import macro_f1
-from merlb_model.labels import MODALITIES, TASKS
+from merlb_model.labels import INCOMPLETE, MODALITIES, TASKS
 from merlb_model.study.answers import Answers, Floats
-from merlb_model.study.protocol import INCOMPLETE
 
 DRAWS: Final = 2_000
 _EQUIVALENT: Final = 0.02

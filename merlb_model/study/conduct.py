@@ -78,10 +78,10 @@ def _do(label: str, trainings: Sequence[tuple[Any, ...]], workers: int) -> None:
 
 
 def _done(trainings: Sequence[tuple[Any, ...]], workers: int) -> Iterator[None]:
-    for first in range(0, len(trainings), _TRAININGS_A_WORKER * workers):
+    size = _TRAININGS_A_WORKER * workers
+    for first in range(0, len(trainings), size):
         with worker_pool(workers, _one_thread) as pool:
-            some = trainings[first : first + _TRAININGS_A_WORKER * workers]
-            for future in as_completed([pool.submit(*training) for training in some]):
+            for future in as_completed([pool.submit(*training) for training in trainings[first : first + size]]):
                 yield future.result()
 
 

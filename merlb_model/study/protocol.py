@@ -5,13 +5,11 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from merlb_model.files import sha256_of_json
-from merlb_model.labels import MODALITIES, SUBSETS, WHOLE
+from merlb_model.labels import MODALITIES
 from merlb_model.params import CorpusParams, ModelParams, TrainParams
 
 FUSIONS: Final = ("early", "late", "joint", "deep", "merlb")
 FRONTENDS: Final = ("key_segments", "random_segments", "all_segments", "slices")
-INCOMPLETE: Final = tuple(subset for subset in SUBSETS if subset != WHOLE)
-"""The six incomplete subsets of the modalities."""
 Labels = Literal["true", "permuted"]
 
 

@@ -12,10 +12,10 @@ from merlb_model.evaluation.bootstrap import mean_difference_interval
 from merlb_model.evaluation.permutation import holm, permutation_test
 from merlb_model.evaluation.report import save_figure
 from merlb_model.files import replacing
-from merlb_model.labels import MODALITIES, TASKS
+from merlb_model.labels import INCOMPLETE, MODALITIES, TASKS
 from merlb_model.study.answers import Answers
 from merlb_model.study.claims import Finding, accuracy, mean_macro_f1
-from merlb_model.study.protocol import FRONTENDS, FUSIONS, INCOMPLETE, Protocol
+from merlb_model.study.protocol import FRONTENDS, FUSIONS, Protocol
 
 _EMOTION: Final = ("valence", "arousal")
 _COMMAND: Final = "make study"

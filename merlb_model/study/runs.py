@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from merlb_model.dataset.store import open_store
 from merlb_model.files import replacing
-from merlb_model.labels import MODALITIES, TASK_SETS, TASKS
+from merlb_model.labels import INCOMPLETE, MODALITIES, TASK_SETS, TASKS
 from merlb_model.nn import keras, tf
 from merlb_model.nn.describe import totals_of
 from merlb_model.nn.model import build_fuse
@@ -18,7 +18,7 @@ from merlb_model.params import ModelParams, TrainParams
 from merlb_model.study.answers import array_name
 from merlb_model.study.emap import additive_projection
 from merlb_model.study.features import Features, open_features, targets_of
-from merlb_model.study.protocol import INCOMPLETE, Configuration, FusionJob, Protocol
+from merlb_model.study.protocol import Configuration, FusionJob, Protocol
 from merlb_model.training.loop import run_epochs
 
 _ON_EVERY_SUBSET: Final = ("merlb", "merlb-complete")
@@ -118,8 +118,8 @@ def _answers(network: keras.Model, windows: dict[str, Any], configuration: Confi
     answer = tf.function(lambda inputs: network(inputs, training=False), reduce_retracing=True, jit_compile=False)
     views = {"whole": windows["present"]}
     if configuration.name in _ON_EVERY_SUBSET:
-        for subset in INCOMPLETE:
-            kept = np.array([name in subset.split("+") for name in MODALITIES], np.float32)
+        for subset, names in INCOMPLETE.items():
+            kept = np.array([name in names for name in MODALITIES], np.float32)
             views[subset] = windows["present"] * kept
     logits = {
         array_name(view, task): values.numpy()

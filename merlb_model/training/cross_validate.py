@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 from merlb_model import tracking
 from merlb_model.dataset.folds import fold_splits, grouped_folds, leave_one_streamer_out
 from merlb_model.dataset.oversample import oversample
+from merlb_model.dataset.split import write_splits
 from merlb_model.dataset.store import ClipStore, open_store, write_table
 from merlb_model.evaluation import bootstrap
 from merlb_model.evaluation.evaluate import evaluate
-from merlb_model.evaluation.scores import class_indices, score_task
+from merlb_model.evaluation.scores import class_indices, score_with_interval
 from merlb_model.files import sha256_of_json, write_json
-from merlb_model.labels import TASK_SETS, TASKS
+from merlb_model.labels import TASK_SETS
 from merlb_model.params import Params
 from merlb_model.training.train import train
 
@@ -101,8 +102,7 @@ def _run_fold(
     reports = folder / "reports"
     if not (reports / "metrics.json").exists():
         splits, rows = folder / "splits.parquet", folder / "train_rows.parquet"
-        table = {"row": np.arange(len(clips)), "file": clips.clips["file"], "streamer": clips.clips["streamer"]}
-        write_table(splits, pd.DataFrame({**table, "split": split.astype(object)}))
+        write_splits(splits, clips, pd.Series(split.astype(object)))
         oversample(store, splits, validation, params.oversample, rows)
         models = folder / "models"
         train(
@@ -122,6 +122,5 @@ def _scores(predictions: pd.DataFrame, tasks: tuple[str, ...]) -> dict[str, Any]
     found = {}
     for task in tasks:
         actual, predicted = (class_indices(predictions[name], task) for name in (task, f"{task}_predicted"))
-        bounds = bootstrap.interval(actual, predicted, groups, len(TASKS[task]))
-        found[task] = {**score_task(actual, predicted, task), "ci95": list(bounds) if bounds else None}
+        found[task] = score_with_interval(actual, predicted, task, groups)
     return {"intervals": {"over": bootstrap.drawn_over(streamers), "draws": bootstrap.DRAWS}, "tasks": found}

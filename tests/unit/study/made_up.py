@@ -3,9 +3,9 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from merlb_model.labels import TASKS
+from merlb_model.labels import INCOMPLETE, TASKS
 from merlb_model.study.answers import Answers
-from merlb_model.study.protocol import INCOMPLETE, STUDY, configurations
+from merlb_model.study.protocol import STUDY, configurations
 
 CLIPS_EACH = 10
 STREAMERS = 30

@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 
+from merlb_model.labels import INCOMPLETE
 from merlb_model.study.answers import Answers
 from merlb_model.study.claims import Finding, accuracy, best_single, findings, mean_macro_f1
-from merlb_model.study.protocol import INCOMPLETE
 from tests.unit.study.made_up import SARCASM, made_up, permuted_at_chance
 
 CEILING = 0.5
