@@ -6,12 +6,15 @@ from collections.abc import Callable
 
 
 def medians(*ways: Callable[[], object], rounds: int) -> tuple[float, ...]:
-    """Median seconds of one call of each, after one call of each that is not counted."""
+    """Median seconds of one call of each; each is called once before, so that caches are as its kind leaves them.
+
+    So it is in use: a training step follows a step of the same network, not one of another.
+    """
     seconds: list[list[float]] = [[] for _ in ways]
-    for number in range(rounds + 1):
+    for _ in range(rounds):
         for call, taken in zip(ways, seconds, strict=True):
+            call()
             started = time.perf_counter()
             call()
-            if number:
-                taken.append(time.perf_counter() - started)
+            taken.append(time.perf_counter() - started)
     return tuple(statistics.median(taken) for taken in seconds)

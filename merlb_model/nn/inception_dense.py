@@ -22,6 +22,7 @@ class FrameSizes:
         stem_pool: halve the map after the stem by max-pooling.
         inception: filters of each of the inception module's four branches.
         growth: filters that each layer of a dense block adds.
+        narrow: whether a dense block's layers bring what they read to fewer channels first.
         blocks: layers of each dense block; a transition that halves the map stands between two.
         places: things whose places are followed; each takes three of the features.
         bottleneck: channels of the last map before it is flattened.
@@ -32,6 +33,7 @@ class FrameSizes:
     stem_pool: bool
     inception: int
     growth: int
+    narrow: bool
     blocks: tuple[int, ...]
     places: int
     bottleneck: int
@@ -95,14 +97,17 @@ def inception(maps: Any, filters: int, name: str) -> Any:
     return layers.Concatenate(name=name)([point, near, far, pooled])
 
 
-def dense_block(maps: Any, depth: int, growth: int, name: str) -> Any:
+def dense_block(maps: Any, depth: int, growth: int, name: str, *, narrow: bool) -> Any:
     """``depth`` layers, each reading all maps before it and adding ``growth`` of its own (Huang et al. 2017).
+
+    With ``narrow`` a layer first brings what it reads to 2·``growth`` channels (their DenseNet-B): worth its time
+    where a block is deep and a layer reads many maps.
 
     Norm and ReLU stand behind the convolutions: a map is normed once, not again by each layer that reads it.
     """
     for index in range(depth):
-        fresh = _convolution(maps, 2 * growth, 1, f"{name}_{index}_narrow")
-        fresh = _convolution(fresh, growth, 3, f"{name}_{index}")
+        read = _convolution(maps, 2 * growth, 1, f"{name}_{index}_narrow") if narrow else maps
+        fresh = _convolution(read, growth, 3, f"{name}_{index}")
         maps = layers.Concatenate(name=f"{name}_{index}_joined")([maps, fresh])
     return maps
 
@@ -122,12 +127,14 @@ class Places(layers.Layer):
 
     def call(self, maps: Any) -> Any:
         _, height, width, channels = maps.shape
-        flat = ops.transpose(ops.reshape(maps, (-1, height * width, channels)), (0, 2, 1))
-        attention = ops.softmax(flat, axis=-1)
+        flat = ops.reshape(maps, (-1, height * width, channels))
+        # Not ops.softmax, which turns the maps round and back for an axis that is not the last.
+        attention = ops.exp(flat - ops.stop_gradient(ops.max(flat, axis=1, keepdims=True)))
+        attention = attention / ops.sum(attention, axis=1, keepdims=True)
         rows, columns = np.meshgrid(np.linspace(-1, 1, height), np.linspace(-1, 1, width), indexing="ij")
-        grid = ops.convert_to_tensor(np.stack([columns.ravel(), rows.ravel()], axis=-1), dtype=maps.dtype)
-        places = ops.transpose(ops.matmul(attention, grid), (0, 2, 1))
-        values = ops.sum(attention * flat, axis=-1)
+        grid = ops.convert_to_tensor(np.stack([columns.ravel(), rows.ravel()]), dtype=maps.dtype)
+        places = ops.matmul(grid, attention)
+        values = ops.sum(attention * flat, axis=1)
         return ops.concatenate([ops.reshape(places, (-1, 2 * channels)), values], axis=-1)
 
     def compute_output_shape(self, input_shape: Sequence[int | None]) -> tuple[int | None, int]:
@@ -147,12 +154,13 @@ def frame_encoder(shape: Sequence[int], sizes: FrameSizes, name: str) -> keras.M
     if sizes.stem_pool:
         maps = layers.MaxPooling2D(3, 2, "same", name="stem_pool")(maps)
     maps = inception(maps, sizes.inception, "inception")
-    places = Places(name="places")(layers.Conv2D(sizes.places, 1, name="places_maps")(maps))
+    # No bias: it moves no place, and a norm follows the values.
+    places = Places(name="places")(layers.Conv2D(sizes.places, 1, use_bias=False, name="places_maps")(maps))
     maps = layers.MaxPooling2D(3, 2, "same", name="inception_halved")(maps)
     for index, depth in enumerate(sizes.blocks):
         if index:
             maps = transition(maps, f"transition_{index}")
-        maps = dense_block(maps, depth, sizes.growth, f"dense_{index}")
+        maps = dense_block(maps, depth, sizes.growth, f"dense_{index}", narrow=sizes.narrow)
     maps = _convolution(maps, sizes.bottleneck, 1, "bottleneck")
     vector = layers.Dense(sizes.features - places.shape[-1], use_bias=False, name="reading")(
         layers.Flatten(name="flat")(maps)
