@@ -33,7 +33,7 @@ class Preset:
 PRESETS: Final[dict[str, Preset]] = {
     "small": Preset(
         # Channels in sixteens, for which oneDNN has its fast kernels.
-        face=FrameSizes((16, 3, 2), True, 8, 16, False, (2,), 16, 16, 96),
+        face=FrameSizes((16, 3, 2), True, 8, 16, True, (2,), 16, 16, 96),
         screen=FrameSizes((16, 5, 4), True, 8, 16, False, (2,), 16, 16, 128),
         audio=AudioSizes(64, (16, 16, 32), 16, 64),
         fusions={
