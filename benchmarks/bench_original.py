@@ -1,4 +1,4 @@
-"""A training step and an inference of this project's networks against the original's, at batch 4, a clip.
+"""A training step and an inference of this project's networks against the original's, a clip, by the batch's size.
 
 The original's is measured as published (TimeDistributed, the outer product formed), with its fusion contracted factor
 by factor, and with time folded into the batch too. All take the same loss and optimiser; augmentation is no part of a
@@ -17,7 +17,8 @@ from merlb_model.nn import keras, tf
 from merlb_model.nn.model import PRESETS, build_model
 from merlb_model.params import ModelParams
 
-BATCH = 4
+BATCHES = (4, 16)
+"""A small one, at which what a step costs whatever its batch weighs most, and that of params.yaml."""
 SEED = 7
 Windows = dict[str, tf.Tensor]
 
@@ -30,15 +31,21 @@ def main() -> None:
         "original, factored, folded": original_network(time_distributed=False, outer_product=False),
         **{name: _preset(name) for name in PRESETS},
     }
-    windows = {name: _windows(network) for name, network in networks.items()}
-    steps = {
-        name: _training_step(network, windows[name], from_logits=name in PRESETS) for name, network in networks.items()
-    }
-    answers = {name: _inference(network, windows[name]) for name, network in networks.items()}
     for name, network in networks.items():
         print(f"{name}: {network.count_params() / 1e6:.2f} million parameters")
-    _print("a training step", medians(*steps.values(), rounds=7), list(networks))
-    _print("an inference", medians(*answers.values(), rounds=15), list(networks))
+    for batch in BATCHES:
+        _compare(networks, batch)
+
+
+def _compare(networks: dict[str, keras.Model], batch: int) -> None:
+    windows = {name: _windows(network, batch) for name, network in networks.items()}
+    steps = {
+        name: _training_step(network, windows[name], batch, from_logits=name in PRESETS)
+        for name, network in networks.items()
+    }
+    answers = {name: _inference(network, windows[name]) for name, network in networks.items()}
+    _print(f"a training step at batch {batch}", medians(*steps.values(), rounds=5), batch, list(networks))
+    _print(f"an inference at batch {batch}", medians(*answers.values(), rounds=5), batch, list(networks))
 
 
 def _preset(name: str) -> keras.Model:
@@ -48,23 +55,23 @@ def _preset(name: str) -> keras.Model:
     return build_model(ModelParams(preset=name), level, prior, SEED)
 
 
-def _windows(network: keras.Model) -> Windows:
+def _windows(network: keras.Model, batch: int) -> Windows:
     """Noise of the network's own input types: levels from 0 to 1 for floats, all presences 1."""
     random = np.random.default_rng(SEED)
-    windows = {"present": tf.ones((BATCH, len(MODALITIES)))} if "present" in network.input else {}
+    windows = {"present": tf.ones((batch, len(MODALITIES)))} if "present" in network.input else {}
     for name in MODALITIES:
         given = network.input[name]
-        shape = (BATCH, *given.shape[1:])
+        shape = (batch, *given.shape[1:])
         noise = random.random(shape) if given.dtype == "float32" else random.integers(0, 256, shape)
         windows[name] = tf.constant(noise, given.dtype)
     return windows
 
 
-def _training_step(network: keras.Model, windows: Windows, *, from_logits: bool) -> Callable[[], object]:
+def _training_step(network: keras.Model, windows: Windows, batch: int, *, from_logits: bool) -> Callable[[], object]:
     optimizer = keras.optimizers.Adam(5e-4)
     optimizer.build(network.trainable_variables)
     loss_of = keras.losses.SparseCategoricalCrossentropy(from_logits=from_logits)
-    targets = {task: tf.range(BATCH) % len(labels) for task, labels in TASKS.items()}
+    targets = {task: tf.range(batch) % len(labels) for task, labels in TASKS.items()}
 
     @tf.function(jit_compile=False)
     def step(given: Windows) -> tf.Tensor:
@@ -82,8 +89,8 @@ def _inference(network: keras.Model, windows: Windows) -> Callable[[], object]:
     return lambda: {task: values.numpy() for task, values in answer(windows).items()}
 
 
-def _print(what: str, seconds: tuple[float, ...], names: list[str]) -> None:
-    table = {name: {"seconds": each / BATCH} for name, each in zip(names, seconds, strict=True)}
+def _print(what: str, seconds: tuple[float, ...], batch: int, names: list[str]) -> None:
+    table = {name: {"seconds": each / batch} for name, each in zip(names, seconds, strict=True)}
     for row in table.values():
         row |= {f"{original} / it": table[original]["seconds"] / row["seconds"] for original in names[:3]}
     print(f"{what}, a clip")

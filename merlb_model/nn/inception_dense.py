@@ -22,7 +22,6 @@ class FrameSizes:
         stem_pool: halve the map after the stem by max-pooling.
         inception: filters of each of the inception module's four branches.
         growth: filters that each layer of a dense block adds.
-        narrow: whether a dense block's layers bring what they read to fewer channels first.
         blocks: layers of each dense block; a transition that halves the map stands between two.
         places: things whose places are followed; each takes three of the features.
         bottleneck: channels of the last map before it is flattened.
@@ -33,7 +32,6 @@ class FrameSizes:
     stem_pool: bool
     inception: int
     growth: int
-    narrow: bool
     blocks: tuple[int, ...]
     places: int
     bottleneck: int
@@ -97,17 +95,14 @@ def inception(maps: Any, filters: int, name: str) -> Any:
     return layers.Concatenate(name=name)([point, near, far, pooled])
 
 
-def dense_block(maps: Any, depth: int, growth: int, name: str, *, narrow: bool) -> Any:
+def dense_block(maps: Any, depth: int, growth: int, name: str) -> Any:
     """``depth`` layers, each reading all maps before it and adding ``growth`` of its own (Huang et al. 2017).
-
-    With ``narrow`` a layer first brings what it reads to 2·``growth`` channels (their DenseNet-B): worth its time
-    where a block is deep and a layer reads many maps.
 
     Norm and ReLU stand behind the convolutions: a map is normed once, not again by each layer that reads it.
     """
     for index in range(depth):
-        read = _convolution(maps, 2 * growth, 1, f"{name}_{index}_narrow") if narrow else maps
-        fresh = _convolution(read, growth, 3, f"{name}_{index}")
+        fresh = _convolution(maps, 2 * growth, 1, f"{name}_{index}_narrow")
+        fresh = _convolution(fresh, growth, 3, f"{name}_{index}")
         maps = layers.Concatenate(name=f"{name}_{index}_joined")([maps, fresh])
     return maps
 
@@ -160,7 +155,7 @@ def frame_encoder(shape: Sequence[int], sizes: FrameSizes, name: str) -> keras.M
     for index, depth in enumerate(sizes.blocks):
         if index:
             maps = transition(maps, f"transition_{index}")
-        maps = dense_block(maps, depth, sizes.growth, f"dense_{index}", narrow=sizes.narrow)
+        maps = dense_block(maps, depth, sizes.growth, f"dense_{index}")
     maps = _convolution(maps, sizes.bottleneck, 1, "bottleneck")
     vector = layers.Dense(sizes.features - places.shape[-1], use_bias=False, name="reading")(
         layers.Flatten(name="flat")(maps)

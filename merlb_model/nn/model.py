@@ -33,8 +33,8 @@ class Preset:
 PRESETS: Final[dict[str, Preset]] = {
     "small": Preset(
         # Channels in sixteens, for which oneDNN has its fast kernels.
-        face=FrameSizes((16, 3, 2), True, 8, 16, True, (2,), 16, 16, 96),
-        screen=FrameSizes((16, 5, 4), True, 8, 16, False, (2,), 16, 16, 128),
+        face=FrameSizes((16, 3, 2), True, 8, 16, (2,), 16, 16, 96),
+        screen=FrameSizes((16, 5, 4), True, 8, 16, (3,), 16, 16, 128),
         audio=AudioSizes(64, (16, 16, 32), 16, 64),
         fusions={
             "early": FusionSizes(77, 320),
@@ -45,8 +45,8 @@ PRESETS: Final[dict[str, Preset]] = {
         },
     ),
     "paper": Preset(
-        face=FrameSizes((32, 5, 2), True, 32, 48, True, (4, 8), 32, 192, 384),
-        screen=FrameSizes((32, 5, 2), True, 16, 48, True, (2, 4, 8), 32, 192, 384),
+        face=FrameSizes((32, 5, 2), True, 32, 48, (4, 8), 32, 192, 384),
+        screen=FrameSizes((32, 5, 2), True, 16, 48, (2, 4, 8), 32, 192, 384),
         audio=AudioSizes(80, (32, 64, 128, 128), 64, 384),
         fusions={
             "early": FusionSizes(67, 370),

@@ -112,30 +112,13 @@ def test_an_inception_module_joins_four_branches() -> None:
     assert inception(maps, 6, "module").shape == (None, 16, 16, 24)
 
 
-@pytest.mark.parametrize("narrow", [False, True])
-def test_a_dense_block_keeps_what_it_read_and_adds_its_growth(narrow: bool) -> None:
+def test_a_dense_block_keeps_what_it_read_and_adds_its_growth() -> None:
     maps = keras.Input((8, 8, 10))
-    block = keras.Model(maps, dense_block(maps, 3, 4, "block", narrow=narrow))
+    block = keras.Model(maps, dense_block(maps, 3, 4, "block"))
     given = np.random.default_rng(0).normal(size=(2, 8, 8, 10)).astype(np.float32)
     answer = np.asarray(block(given))
     assert answer.shape == (2, 8, 8, 22)
     np.testing.assert_array_equal(answer[..., :10], given)
-
-
-def test_narrow_layers_bring_what_they_read_to_twice_the_growth() -> None:
-    maps = keras.Input((8, 8, 10))
-    kernels = {
-        narrow: [
-            layer.kernel.shape
-            for layer in keras.Model(maps, dense_block(maps, 2, 4, "block", narrow=narrow)).layers
-            if isinstance(layer, keras.layers.Conv2D)
-        ]
-        for narrow in (False, True)
-    }
-    assert kernels == {
-        False: [(3, 3, 10, 4), (3, 3, 14, 4)],
-        True: [(1, 1, 10, 8), (3, 3, 8, 4), (1, 1, 14, 8), (3, 3, 8, 4)],
-    }
 
 
 @pytest.mark.parametrize(("shape", "name"), [((64, 64, 3), "face"), ((128, 128, 3), "screen")])
