@@ -7,7 +7,7 @@ MLFLOW_PORT ?= 5000
 export PATH := $(CURDIR)/$(BIN):$(PATH)
 export MLFLOW_SERVER_ENABLE_JOB_EXECUTION := false
 
-.PHONY: help run test test-slow test-all lint mlflow serve live pipeline-compile pipeline-run pipeline-submit bench study study-smoke lock wheel clean core dev tfx-environment packages
+.PHONY: help run test test-slow test-hours test-all lint mlflow serve live pipeline-compile pipeline-run pipeline-submit bench study study-smoke lock wheel clean core dev tfx-environment packages
 
 help:  ## this list
 	@awk -F ':.*##' '/^[a-z-]+:.*##/ {printf "  make %-18s%s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -16,12 +16,15 @@ run: core  ## the whole pipeline on the sample corpus; runs what has changed and
 	@merlb run
 
 test: dev packages  ## the tests
-	@python -m pytest -m "not slow"
+	@python -m pytest -m "not slow and not hours"
 
 test-slow: dev tfx-environment packages  ## the slow tests alone
 	@python -m pytest -m slow
 
-test-all: test test-slow  ## the tests, the slow ones too
+test-hours: dev  ## 2,000 clips from ingest to validate: memory, throughput, kills; prints the figures
+	@python -m pytest -m hours --capture=no
+
+test-all: test test-slow test-hours  ## the tests, the slow ones too
 
 lint: dev  ## ruff and mypy
 	@ruff check .

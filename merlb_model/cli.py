@@ -102,7 +102,8 @@ def extract(
     from merlb_model.dataset.extract import extract as stage
 
     here = _here(context)
-    stage(here.raw, here.params.extract, here.extracted, here.shards, shard or None)
+    decoded, cached = stage(here.raw, here.params.extract, here.extracted, here.shards, shard or None)
+    typer.echo(f"  {decoded} shard(s) decoded, {cached} from the cache")
     _say_quarantined(here.extracted / "quarantine.csv")
 
 

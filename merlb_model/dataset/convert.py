@@ -10,7 +10,7 @@ import pandas as pd
 
 from merlb_model.corpus.annotations import read_annotations
 from merlb_model.dataset.extract import shard_rejections
-from merlb_model.dataset.store import CLIP_COLUMNS, create_arrays, read_table, seal_store
+from merlb_model.dataset.store import BLOCK_ROWS, CLIP_COLUMNS, create_arrays, read_table, release_pages, seal_store
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, replacing
 from merlb_model.labels import MODALITIES, TASKS
@@ -84,9 +84,12 @@ def _shard_folders(extracted: Sequence[Path], cache: Path | None) -> list[Path]:
 
 
 def _fill(arrays: dict[str, Any], places: list[tuple[Path, int]]) -> None:
-    """Copy row by row; the shards' arrays are memory-mapped, so that no more than a row is held."""
+    """Copy row by row; after each block, its shards are closed and its pages given back."""
     opened: dict[Path, dict[str, np.ndarray[Any, Any]]] = {}
     for row, (folder, index) in enumerate(track(places, "convert")):
+        if row % BLOCK_ROWS == 0:
+            opened.clear()
+            release_pages(arrays.values())
         if folder not in opened:
             opened[folder] = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in MODALITIES}
         for name in MODALITIES:

@@ -60,7 +60,7 @@ def extract(
     cache: Path | None,
     shards: Sequence[str] | None = None,
     clips: str | None = None,
-) -> None:
+) -> tuple[int, int]:
     """Decode the clips of ``raw``'s manifest, all shards or those named; leave ``shards.json`` and ``quarantine.csv``.
 
     A shard that ``cache`` holds under its key (clips, boxes, parameters, decoder) is not decoded again.
@@ -72,6 +72,9 @@ def extract(
         cache: where decoded shards are kept; None keeps them in ``out``.
         shards: the shards to decode; None is all.
         clips: where the content of ``clips/`` lies, if not in ``raw``.
+
+    Returns:
+        How many shards were decoded, and how many the cache held.
 
     Raises:
         MerlbError: the manifest is missing or a named shard is not in it.
@@ -94,6 +97,7 @@ def extract(
         mine = _of_shards(rejected, raw, set(keys))
         rejections = [*mine, *(r for shard, key in keys.items() for r in shard_rejections(kept / f"{shard}-{key}"))]
         quarantine_table(rejections).to_csv(fresh / "quarantine.csv", index=False, lineterminator="\n")
+    return len(missing), len(keys) - len(missing)
 
 
 def shard_rejections(folder: Path) -> list[Rejection]:

@@ -11,58 +11,27 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-import yaml
 
 from merlb_model import schemas
 from merlb_model.files import read_json
 from merlb_model.params import load_params
+from tests.checkouts import environment, git, make_checkout, run
 from tests.direct_store import make_direct_store
 
-ROOT = Path(__file__).parents[2]
 TINY = {"streamers": 6, "clips_per_streamer": 2, "width": 320, "height": 180, "fps": 10}
 COMMAND = [sys.executable, "-m", "merlb_model.cli", "run"]
-
-
-def _git(checkout: Path, *words: str) -> str:
-    name = ["-c", "user.name=test", "-c", "user.email=test@example.org"]
-    return subprocess.run(
-        ["git", "-C", str(checkout), *name, *words], capture_output=True, text=True, check=True
-    ).stdout
 
 
 @pytest.fixture(scope="module")
 def checkout(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A clone of the working tree, with a corpus of 12 small clips and one epoch."""
-    folder = tmp_path_factory.mktemp("checkout")
-    for file in _git(ROOT, "ls-files", "-z").split("\0"):
-        if file and (ROOT / file).is_file() and file != "dvc.lock":
-            (folder / file).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(ROOT / file, folder / file)
-    params = yaml.safe_load((folder / "params.yaml").read_text(encoding="utf-8"))
-    params["corpus"] |= TINY
-    params["train"] |= {"epochs": 1}
-    (folder / "params.yaml").write_text(yaml.safe_dump(params), encoding="utf-8")
-    _git(folder, "init", "--quiet")
-    _git(folder, "add", "--all")
-    _git(folder, "commit", "--quiet", "--message", "start")
-    return folder
-
-
-def _environment() -> dict[str, str]:
-    kept = {name: value for name, value in os.environ.items() if name != "MLFLOW_TRACKING_URI"}
-    return {**kept, "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}", "PYTHONPATH": str(ROOT)}
-
-
-def _run(checkout: Path) -> str:
-    done = subprocess.run(COMMAND, cwd=checkout, env=_environment(), capture_output=True, text=True, timeout=500)
-    assert done.returncode == 0, done.stdout[-3000:] + done.stderr[-3000:]
-    return done.stdout
+    return make_checkout(tmp_path_factory.mktemp("checkout"), {"corpus": TINY, "train": {"epochs": 1}})
 
 
 def _kill_when(seen: Callable[[], bool], checkout: Path) -> None:
     """Start a run and kill it, with all that it started, once ``seen`` says so."""
     process = subprocess.Popen(
-        COMMAND, cwd=checkout, env=_environment(), start_new_session=True, text=True,
+        COMMAND, cwd=checkout, env=environment(), start_new_session=True, text=True,
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
     )  # fmt: skip
     deadline = time.monotonic() + 300
@@ -95,7 +64,7 @@ def test_a_run_killed_in_convert_and_in_train_comes_to_what_an_undisturbed_one_d
     _kill_when(lambda: _has_running_run(checkout), checkout)
     assert not (checkout / "models/run.json").exists()
 
-    said = _run(checkout)
+    said = run(checkout, *COMMAND)
 
     assert "macro-F1" in said and "synthetic" in said and "What next" in said
     metrics = read_json(checkout / "reports/metrics.json", "test")
@@ -108,17 +77,17 @@ def test_a_run_killed_in_convert_and_in_train_comes_to_what_an_undisturbed_one_d
 
 
 def test_run_again_nothing_changes_and_git_sees_the_lock_alone(checkout: Path) -> None:
-    _run(checkout)
+    run(checkout, *COMMAND)
     before = read_json(checkout / "models/run.json", "test"), _runs(checkout)
-    assert "Nothing changed" in _run(checkout)
+    assert "Nothing changed" in run(checkout, *COMMAND)
     assert (read_json(checkout / "models/run.json", "test"), _runs(checkout)) == before
-    assert _git(checkout, "status", "--porcelain").split() == ["??", "dvc.lock"]
+    assert git(checkout, "status", "--porcelain").split() == ["??", "dvc.lock"]
 
 
 def test_from_dvcs_cache_the_run_is_made_once_more_and_once_only(checkout: Path) -> None:
-    _run(checkout)
+    run(checkout, *COMMAND)
     for folder in ("data/raw", "data/store", "models", "reports", ".merlb"):
         shutil.rmtree(checkout / folder)
-    _run(checkout)
-    _run(checkout)
+    run(checkout, *COMMAND)
+    run(checkout, *COMMAND)
     assert _runs(checkout) == ["FINISHED"]

@@ -1,4 +1,7 @@
+import resource
 import shutil
+import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -148,3 +151,53 @@ def test_no_clip_both_decoded_and_labelled_is_an_error_that_leaves_no_store(tmp_
     with pytest.raises(MerlbError, match="none of 3 decoded clips has a label row among 2; see quarantine"):
         convert(raw, [extracted], ConvertParams(), tmp_path / "store", tmp_path / "cache")
     assert not (tmp_path / "store").exists()
+
+
+def write_blank_shards(folder: Path, shards: int, clips_each: int) -> tuple[Path, Path, Path]:
+    """Raw, extract and cache of blank clips: holes in files, which cost no disk."""
+    files = [f"{number}_ann_x.mp4" for number in range(shards * clips_each)]
+    for shard in range(shards):
+        place = folder / "cache" / f"{shard}-key"
+        place.mkdir(parents=True)
+        mine = files[shard::shards]
+        create_arrays(place, len(mine))
+        rows = pd.DataFrame({"file": mine, **{f"present_{name}": True for name in MODALITIES}, "valid_frames": 20})
+        rows.to_parquet(place / "rows.parquet", index=False)
+        write_json(place / "rejected.json", [])
+    write_json(folder / "extract" / "shards.json", {str(shard): "key" for shard in range(shards)})
+    return write_raw(folder / "raw", [row(file) for file in files]), folder / "extract", folder / "cache"
+
+
+PEAK = """
+import sys
+from pathlib import Path
+from merlb_model.dataset.convert import convert
+from merlb_model.dataset.store import compute_store_hash, open_store
+from merlb_model.params import ConvertParams
+raw, extracted, cache, out = map(Path, sys.argv[1:])
+convert(raw, [extracted], ConvertParams(), out, cache)
+store = open_store(out)
+assert compute_store_hash(store.arrays, store.clips) == store.store_hash
+print(next(line.split()[1] for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("VmHWM")))
+"""
+
+
+def test_convert_and_the_hash_hold_a_block_of_the_corpus_not_the_corpus(tmp_path: Path) -> None:
+    raw, extracted, cache = write_blank_shards(tmp_path, shards=4, clips_each=100)
+    command = [sys.executable, "-c", PEAK, raw, extracted, cache, tmp_path / "store"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    megabytes = int(done.stdout) / 1024
+    assert megabytes < 500, "the 400 clips alone are 580 MB, once as shards and once as a store"
+
+
+def test_convert_keeps_no_more_files_open_than_a_block_has_shards(tmp_path: Path) -> None:
+    raw, extracted, cache = write_blank_shards(tmp_path, shards=140, clips_each=1)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    open_now = len(list(Path("/proc/self/fd").iterdir()))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 3 * 100, hard))
+    try:
+        convert(raw, [extracted], ConvertParams(), tmp_path / "store", cache)
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+    assert len(open_store(tmp_path / "store")) == 140
