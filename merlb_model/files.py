@@ -1,8 +1,11 @@
 """Writing so that a kill leaves the old result or the new, and hashing what was written."""
 
+import fcntl
+import glob
 import hashlib
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -19,10 +22,12 @@ _BLOCK_BYTES = 1 << 20
 def replacing(target: Path) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; rename it over ``target`` when the block ends well.
 
-    The block makes a file or a folder there. A block that raises leaves ``target`` as it was.
+    The block makes a file or a folder there. A block that raises leaves ``target`` as it was. What killed writers of
+    ``target`` left beside it is removed first.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
-    holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+    _sweep(target)
+    holder, lock = _make_holder(target)
     fresh = holder / target.name
     try:
         yield fresh
@@ -31,6 +36,45 @@ def replacing(target: Path) -> Iterator[Path]:
         fresh.rename(target)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+        _unlock(lock)
+
+
+def _make_holder(target: Path) -> tuple[Path, int | None]:
+    """A folder beside ``target`` to write in, and its lock."""
+    while True:
+        holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
+        lock = _lock(holder)
+        if holder.exists():  # another writer's sweep can have come between the two lines above
+            return holder, lock
+        _unlock(lock)
+
+
+def _sweep(target: Path) -> None:
+    """Remove the holders that no living writer has locked."""
+    for holder in target.parent.glob(f".{glob.escape(target.name)}.*.partial"):
+        lock = _lock(holder, fcntl.LOCK_NB)
+        if lock is not None:
+            shutil.rmtree(holder, ignore_errors=True)
+        _unlock(lock)
+
+
+def _lock(folder: Path, wait: int = 0) -> int | None:
+    """Lock a folder until the handle is closed or its process ends; None where it cannot be locked."""
+    try:
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError:
+        return None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | wait)
+    except OSError:  # another writer's, or a file system without locks
+        os.close(handle)
+        return None
+    return handle
+
+
+def _unlock(handle: int | None) -> None:
+    if handle is not None:
+        os.close(handle)
 
 
 def remove_partials(folder: Path, before: float = math.inf) -> None:

@@ -15,6 +15,7 @@ from tests.checkouts import git, make_checkout, run
 from tests.media_clips import write_media
 from tests.unit.corpus.test_annotations import row
 
+pytestmark = pytest.mark.slow
 MINE = Path("data/sources/mine")
 STREAMERS = ("ann", "bob", "cat", "dan")
 CLIPS = 12
@@ -30,11 +31,11 @@ def write_source(source: Path) -> None:
     (source / "webcam_boxes.json").write_text('{"ann": [0, 0, 48, 32], "solo": [0, 0, 40, 32]}')
 
 
-@pytest.fixture
-def mine(tmp_path: Path) -> Path:
-    """A checkout whose corpus is ``data/sources/mine``, added to DVC and gone through to ``oversample``."""
+@pytest.fixture(scope="module")
+def prepared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkout whose corpus is ``data/sources/mine``, added to DVC and gone through to ``convert``."""
     corpus = {"source": "folder", "path": str(MINE)}
-    checkout = make_checkout(tmp_path / "mine", {"corpus": corpus, "extract": {"workers": 1}})
+    checkout = make_checkout(tmp_path_factory.mktemp("prepared"), {"corpus": corpus, "extract": {"workers": 1}})
     write_source(checkout / MINE)
     run(checkout, "dvc", "add", "--quiet", str(MINE))
     reproduce(checkout)
@@ -43,9 +44,16 @@ def mine(tmp_path: Path) -> Path:
     return checkout
 
 
+@pytest.fixture
+def mine(prepared: Path, tmp_path: Path) -> Path:
+    """The prepared checkout for this test alone, its links to DVC's cache kept."""
+    run(tmp_path, "cp", "--archive", str(prepared), "mine")
+    return tmp_path / "mine"
+
+
 def reproduce(checkout: Path) -> tuple[int, int] | None:
-    """`dvc repro` up to the training rows: how many shards were decoded and found, or None if extract did not run."""
-    said = run(checkout, "dvc", "repro", "oversample")
+    """`dvc repro` up to the store: how many shards were decoded and found, or None if extract did not run."""
+    said = run(checkout, "dvc", "repro", "convert")
     counts = re.search(r"(\d+) shard\(s\) decoded, (\d+) from the cache", said)
     return (int(counts[1]), int(counts[2])) if counts else None
 
@@ -126,7 +134,7 @@ def test_labels_made_by_people_survive_dvc_repro(mine: Path) -> None:
     assert read_rows(table) == wanted
     assert read_rows(mine / "data/raw/annotations.csv") == wanted
     relabel(table, 3)
-    run(mine, "dvc", "repro", "--force", "oversample")
+    run(mine, "dvc", "repro", "--force", "convert")
     assert [changed["Defeated"] for changed in read_rows(table)] == ["1"] * CLIPS
 
 

@@ -1,8 +1,10 @@
 import hashlib
 import multiprocessing
 import os
-import signal
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import pytest
@@ -39,20 +41,44 @@ def _write_forever(target: str) -> None:
         time.sleep(60)
 
 
-def test_a_kill_leaves_the_old_file_and_what_it_left_can_be_swept(tmp_path: Path) -> None:
-    target = tmp_path / "out.txt"
-    target.write_text("old")
+@contextmanager
+def _writer_at_work(target: Path) -> Iterator[BaseProcess]:
     process = multiprocessing.get_context("fork").Process(target=_write_forever, args=(str(target),))
     process.start()
     deadline = time.monotonic() + 20
-    while not list(tmp_path.glob(".out.txt.*/out.txt")) and time.monotonic() < deadline:
+    while not any(half.stat().st_size for half in target.parent.glob(".out.txt.*/out.txt")):
+        assert time.monotonic() < deadline
         time.sleep(0.01)
-    assert process.pid is not None
-    os.kill(process.pid, signal.SIGKILL)
+    yield process
+    process.kill()
     process.join()
+
+
+def test_a_kill_leaves_the_old_file_and_what_it_left_can_be_swept(tmp_path: Path) -> None:
+    target = tmp_path / "out.txt"
+    target.write_text("old")
+    with _writer_at_work(target):
+        pass
     assert target.read_text() == "old"
+    assert len(list(tmp_path.iterdir())) == 2
     remove_partials(tmp_path)
     assert list(tmp_path.iterdir()) == [target]
+
+
+def test_the_next_writer_removes_what_a_killed_one_left_and_nothing_of_one_at_work(tmp_path: Path) -> None:
+    target, other = tmp_path / "out.txt", tmp_path / "other.txt"
+    with _writer_at_work(target):
+        (at_work,) = tmp_path.iterdir()
+        for one in (target, other):
+            with replacing(one) as fresh:
+                fresh.write_text("new")
+        assert (at_work / "out.txt").read_text() == "half"
+    with replacing(other) as fresh:
+        fresh.write_text("newer")
+    assert at_work.exists(), "another target's writer leaves it alone"
+    with replacing(target) as fresh:
+        fresh.write_text("newer")
+    assert sorted(tmp_path.iterdir()) == [other, target]
 
 
 def test_json_is_whole_sorted_and_never_nan(tmp_path: Path) -> None:
