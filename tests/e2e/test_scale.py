@@ -37,7 +37,9 @@ MOST_BYTES = 1.5e9
 def render_clip(path: str, number: int) -> None:
     """A clip unlike any other: coarse coloured squares that wander, and three tones in noise. 5 s, H.264 and AAC."""
     rng = np.random.default_rng([7, number])
-    squares = rng.integers(0, 256, (9, 16, 3), dtype=np.uint8).repeat(SIZE[1] // 9, axis=0).repeat(SIZE[0] // 16, axis=1)
+    squares = (
+        rng.integers(0, 256, (9, 16, 3), dtype=np.uint8).repeat(SIZE[1] // 9, axis=0).repeat(SIZE[0] // 16, axis=1)
+    )
     frames = (np.roll(squares, (index * 2, index * 5), axis=(0, 1)) for index in range(5 * FPS))
     times = np.arange(5 * RATE) / RATE
     sound = 2000 * np.sin(2 * np.pi * rng.uniform(100, 4000, 3)[:, None] * times).sum(axis=0)
@@ -209,7 +211,7 @@ def test_killed_at_random_moments_and_going_on_the_store_is_the_undisturbed_runs
 ) -> None:
     _, whole, wanted = undisturbed
     checkout = scale.checkout(tmp_path / "killed", scale.clips)
-    moments = random.Random(7)  # noqa: S311
+    moments = random.Random(7)
     killed_in: list[str] = []
     finished = 0
     while len(killed_in) < scale.kills or not finished:

@@ -10,7 +10,7 @@ import pytest
 from moto.server import ThreadedMotoServer
 
 from merlb_model.corpus.annotations import read_rows, write_rows
-from merlb_model.files import read_json, replacing
+from merlb_model.files import read_json, replacing, write_json
 from tests.checkouts import git, make_checkout, run
 from tests.media_clips import write_media
 from tests.unit.corpus.test_annotations import row
@@ -19,6 +19,7 @@ pytestmark = pytest.mark.slow
 MINE = Path("data/sources/mine")
 STREAMERS = ("ann", "bob", "cat", "dan")
 CLIPS = 12
+BOXES = {name: [0, 0, 48, 32] for name in (*STREAMERS, "solo")}
 
 
 def write_source(source: Path) -> None:
@@ -28,7 +29,7 @@ def write_source(source: Path) -> None:
     for number, name in enumerate(names):
         write_media(source / name, fps=10, size=(96, 64), tone_hz=200.0 + 50 * number)
     write_rows(source / "annotations.csv", [row(name) for name in names])
-    (source / "webcam_boxes.json").write_text('{"ann": [0, 0, 48, 32], "solo": [0, 0, 40, 32]}')
+    write_json(source / "webcam_boxes.json", BOXES)
 
 
 @pytest.fixture(scope="module")
@@ -71,8 +72,7 @@ def shard_count(checkout: Path) -> int:
 
 
 def push_and_pull(mine: Path, second: Path) -> None:
-    """Push without targets, clone with git, pull without targets: all that people brought and all stages left is there.
-    """
+    """Push without targets, clone with git, pull without targets: all that people brought and all stages left is there."""
     git(mine, "commit", "--quiet", "--all", "--message", "where data are kept")
     run(mine, "dvc", "push")
     git(mine, "clone", "--quiet", str(mine), str(second))
@@ -152,8 +152,7 @@ def test_a_changed_box_decodes_the_shards_of_its_streamer_alone(mine: Path) -> N
     with replacing(table) as fresh:
         write_rows(fresh, [*read_rows(table), row("91_solo_x.mp4")])
     reproduce(mine)
-    with replacing(mine / MINE / "webcam_boxes.json") as fresh:
-        fresh.write_text('{"ann": [0, 0, 48, 32], "solo": [0, 0, 48, 40]}')
+    write_json(mine / MINE / "webcam_boxes.json", {**BOXES, "solo": [0, 0, 48, 40]})
     assert reproduce(mine) == (1, shard_count(mine) - 1)
 
 
