@@ -1,5 +1,6 @@
 """Archives of a corpus, unpacked as what they are: files from strangers."""
 
+import errno
 import gzip
 import io
 import os
@@ -16,6 +17,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import IO, Any, BinaryIO, Final, cast
 
+from merlb_model.corpus.problems import printable
 from merlb_model.errors import MerlbError
 from merlb_model.params import IngestParams
 from merlb_model.progress import track
@@ -96,8 +98,10 @@ def _unpacked(archive: Path, out: Path, params: IngestParams, wanted: Callable[[
                 while done < member.place // _MEGABYTE:
                     done += 1
                     yield
-    except _BROKEN as error:
-        where = f" after {guard.last}" if guard.last else ""
+    except (*_BROKEN, OSError) as error:
+        if isinstance(error, OSError) and not isinstance(error, _BROKEN) and error.errno != errno.EINVAL:
+            raise  # the disk's, not the archive's; a seek to before its beginning is the archive's
+        where = f" after {printable(guard.last)!r}" if guard.last else ""
         raise MerlbError(
             f"{archive}{where}: {' '.join(str(error).split()) or type(error).__name__}; "
             "expected a whole .zip, .tar or .tar.gz: fetch it again"
@@ -168,8 +172,9 @@ class _Guard:
             raise self._refusal(member.name, f"{left} bytes are missing", f"{member.size} bytes: fetch it again")
 
     def _refusal(self, name: str, found: str, expected: str) -> MerlbError:
-        shown = name.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")[:200]
-        return MerlbError(f"{self._archive}: {shown!r}: {found}; expected {expected}; nothing was taken from it")
+        return MerlbError(
+            f"{self._archive}: {printable(name)[:200]!r}: {found}; expected {expected}; nothing was taken from it"
+        )
 
 
 # --- Zip --------------------------------------------------------------------------------------------------------------
