@@ -153,15 +153,16 @@ def iterate_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             reader = csv.reader(file, skipinitialspace=True)
             columns, absent = _header(path, next(reader, []))
+            place_of_file, last = columns.index("File"), len(columns) - 1
             for values in reader:
+                if not values:
+                    continue
+                values += [""] * (len(columns) - len(values))
                 if len(values) > len(columns):
-                    surplus = [value for value in values[len(columns) :] if value.strip()]
-                    values[len(columns) - 1 :] = [", ".join([values[len(columns) - 1], *surplus])]
-                if values:
-                    values += [""] * (len(columns) - len(values))
-                    row = {name: value.strip() for name, value in zip(columns, values, strict=True) if name}
-                    row["File"] = values[columns.index("File")]
-                    yield reader.line_num, row | absent
+                    values[last:] = [", ".join([values[last], *filter(str.strip, values[last + 1 :])])]
+                row = dict(zip(columns, map(str.strip, values), strict=True)) | absent
+                row["File"] = values[place_of_file]
+                yield reader.line_num, row
     except FileNotFoundError:
         raise MerlbError(f"{path} is missing: expected the annotation table there") from None
     except (csv.Error, UnicodeDecodeError) as error:
