@@ -162,12 +162,12 @@ def test_a_header_that_claims_gigabytes_is_refused_unread(tmp_path: Path) -> Non
 
 
 def test_a_negative_size_is_refused_and_does_not_go_round_for_ever(tmp_path: Path) -> None:
-    header = bytearray(tarfile.TarInfo("2.mp4").tobuf(tarfile.GNU_FORMAT))
+    header = bytearray(tarfile.TarInfo("2.txt").tobuf(tarfile.GNU_FORMAT))
     header[124:136] = b"\xff" * 10 + struct.pack(">h", -512)
     header[148:156] = b" " * 8
     header[148:156] = b"%06o\0 " % sum(header)
     (tmp_path / "a.tar").write_bytes(bytes(header) + bytes(1024))
-    assert "2.mp4" in refusal(tmp_path / "a.tar")
+    assert "'2.txt': it is a link, a device or a sparse file" in refusal(tmp_path / "a.tar")
 
 
 def test_a_long_chain_of_headers_is_refused(tmp_path: Path) -> None:
