@@ -86,11 +86,23 @@ def _options(
 
 @app.command()
 def ingest(context: typer.Context) -> None:
-    """Bring the clips in, rendered or from a folder."""
+    """Bring clips in: rendered, a folder, archives."""
     from merlb_model.corpus.ingest import ingest as stage
 
     here = _here(context)
     stage(here.params.corpus, here.params.ingest, here.raw)
+    _say_problems(here.raw / "problems.csv")
+
+
+def _say_problems(path: Path) -> None:
+    from merlb_model.corpus.problems import MEANINGS, problem_counts
+
+    counts = problem_counts(path)
+    for kind, meaning in MEANINGS.items():
+        if counts[kind]:
+            typer.echo(f"  {counts[kind]} × {kind}: {meaning}")
+    if counts:
+        typer.echo(f"  each by name in {path}")
 
 
 @app.command()

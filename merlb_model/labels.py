@@ -50,3 +50,19 @@ def annotation_columns(task: str) -> dict[str, str]:
     """The annotation table's one-hot column of each class: ``{"Valence_Negative": "negative", ...}``."""
     prefix = "" if task == "event" else f"{task.capitalize()}_"
     return {f"{prefix}{label.capitalize()}": label for label in TASKS[task]}
+
+
+FORERUNNER_COLUMNS: Final = {
+    "V_Neg": "Valence_Negative",
+    "V_Neut": "Valence_Neutral",
+    "V_Pos": "Valence_Positive",
+    "A_Neut": "Arousal_Neutral",
+    "A_Pos": "Arousal_High",
+    "Laning": "Routing",
+    "Shopping": "Procurement",
+    "Returning": "Respawning",
+    "Roaming": "Exploring",
+    "Pushing": "Punching",
+    "Dead": "Defeated",
+}
+"""Column names of Ringer, Walker and Nicolaou's tables (2019), which had two classes of arousal: none is low."""

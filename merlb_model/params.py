@@ -21,7 +21,7 @@ class Section(BaseModel):
 class CorpusParams(Section):
     """Where clips come from."""
 
-    source: Literal["sample", "folder"] = "sample"
+    source: Literal["sample", "published", "folder"] = "sample"
     path: str | None = None
     streamers: int = Field(40, ge=3, le=10_000)
     clips_per_streamer: int = Field(10, ge=1, le=10_000)
@@ -32,14 +32,17 @@ class CorpusParams(Section):
     label_noise: Share = 0.04
 
     @model_validator(mode="after")
-    def _folder_has_a_path(self) -> "CorpusParams":
-        if self.source == "folder" and not self.path:
-            raise ValueError("source: folder needs a path, e.g. data/sources/mine")
+    def _brought_clips_have_a_path(self) -> "CorpusParams":
+        if self.source != "sample" and not self.path:
+            raise ValueError(f"source: {self.source} needs a path, e.g. data/sources/mine")
         return self
 
 
 class IngestParams(Section):
     shard_digits: int = Field(1, ge=0, le=4)
+    archive_gigabytes: float = Field(200, gt=0)
+    archive_members: int = Field(100_000, ge=1, le=10_000_000)
+    archive_ratio: float = Field(100, ge=1)
 
 
 class ExtractParams(Section):
@@ -56,6 +59,7 @@ class SplitParams(Section):
     mode: Literal["streamer", "published", "all_test"] = "streamer"
     validation: Share = 0.15
     test: Share = 0.25
+    stratify: bool = False
     seed: int = 7
 
     @model_validator(mode="after")

@@ -1,15 +1,20 @@
 """The annotation table: who streams in a clip, and its labels as words."""
 
 import csv
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+import re
+import sys
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import lru_cache
 from pathlib import Path, PurePosixPath
+from types import MappingProxyType
 from typing import Final, Literal
 
 import pandas as pd
 
+from merlb_model.corpus.problems import Kind
 from merlb_model.errors import MerlbError
-from merlb_model.labels import TASKS, annotation_columns
+from merlb_model.labels import FORERUNNER_COLUMNS, TASKS, annotation_columns
 
 Reason = Literal[
     "missing_file", "no_label", "invalid_label", "duplicate_row", "unsafe_name", "undecodable", "truncated", "too_short"
@@ -19,6 +24,22 @@ Reason = Literal[
 LABEL_COLUMNS: Final = tuple(column for task in TASKS for column in annotation_columns(task))
 COLUMNS: Final = ("File", "Streamer", "Game", "Table", *LABEL_COLUMNS)
 QUARANTINE_COLUMNS: Final = ("file", "stage", "reason", "detail")
+
+_REASONS: Final[dict[Kind, Reason]] = {
+    "unsafe_name": "unsafe_name",
+    "no_label": "no_label",
+    "empty_label": "invalid_label",
+    "nan_label": "invalid_label",
+    "not_a_number": "invalid_label",
+    "not_one_hot": "invalid_label",
+    "contradictory_rows": "duplicate_row",
+}
+"""The problems of a row that cost the clip, and the reason in quarantine."""
+_TASK_COLUMNS: Final = {task: tuple(annotation_columns(task)) for task in TASKS}
+_NUMBER: Final = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)")
+_NAN: Final = frozenset({"nan", "na", "n/a", "<na>", "null", "none"})
+_TABLE_RANK: Final = {"testing": 2, "training": 1}
+_SHOWN_CHARACTERS: Final = 40
 
 
 @dataclass(frozen=True)
@@ -31,7 +52,7 @@ class Rejection:
     detail: str
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Annotation:
     """A clip's row: labels are words in ``labels.TASKS``' spelling."""
 
@@ -42,96 +63,202 @@ class Annotation:
     labels: Mapping[str, str]
 
 
+@dataclass(frozen=True, slots=True)
+class Flaw:
+    """What is wrong with a row."""
+
+    kind: Kind
+    detail: str
+
+
+class Ledger:
+    """The rows of a corpus, taken one by one: the clips they label, and the clips they lose.
+
+    Time is linear in the rows; a row that says again what an earlier one said costs nothing.
+    """
+
+    def __init__(self) -> None:
+        self._clips: dict[str, Annotation | None] = {}
+        self.rejected: list[Rejection] = []
+
+    def __contains__(self, file: str) -> bool:
+        """Whether a row has named ``file``, usable or not."""
+        return file in self._clips
+
+    def annotations(self) -> list[Annotation]:
+        """The clips that have a valid label, ordered by file."""
+        return sorted((kept for kept in self._clips.values() if kept is not None), key=lambda kept: kept.file)
+
+    def add(self, row: Mapping[str, str]) -> Flaw | None:
+        """Take a row; return what is wrong with it, or None."""
+        file = row["File"]
+        if not is_safe_name(file):
+            return self._reject(file, Flaw("unsafe_name", "File is not the plain name of a clip"))
+        found = _annotation(row)
+        if file in self._clips:
+            return self._add_again(file, found)
+        if isinstance(found, Flaw):
+            self._clips[file] = None
+            return self._reject(file, found)
+        self._clips[file] = found
+        return None
+
+    def _add_again(self, file: str, found: Annotation | Flaw) -> Flaw:
+        first = self._clips[file]
+        if first is None:
+            return Flaw("contradictory_rows", "named again, after a row that could not be used")
+        difference = found.detail if isinstance(found, Flaw) else _difference(first, found)
+        if difference or isinstance(found, Flaw):
+            self._clips[file] = None
+            return self._reject(file, Flaw("contradictory_rows", f"named by rows that differ: {difference}"))
+        tables = {first.table, found.table}
+        self._clips[file] = replace(first, table=max(tables, key=lambda table: _TABLE_RANK.get(table, 0)))
+        if tables == set(_TABLE_RANK):
+            return Flaw("in_both_tables", "the rows agree")
+        return Flaw("doubled_row", "named again, with the same labels")
+
+    def _reject(self, file: str, flaw: Flaw) -> Flaw:
+        self.rejected.append(Rejection(file, "ingest", _REASONS[flaw.kind], flaw.detail))
+        return flaw
+
+
 def streamer_of(file: str) -> str:
-    """The streamer's id: between the name's first two underscores; a name without two is an id of its own."""
+    """The streamer's id: between the name's first two underscores; a name without one is an id of its own."""
     parts = PurePosixPath(file).stem.split("_")
-    return parts[1] if len(parts) > 2 else PurePosixPath(file).stem
+    return (parts[1].strip() if len(parts) > 2 else "") or PurePosixPath(file).stem
 
 
 def is_safe_name(file: str) -> bool:
-    """Whether ``file`` names a file in the clips' folder itself."""
-    return bool(file) and file not in {".", ".."} and not set(file) & set("/\\\0")
+    """Whether ``file`` names a file in the clips' folder itself, in UTF-8."""
+    if not file or file in {".", ".."} or set(file) & set("/\\\0"):
+        return False
+    try:
+        file.encode()
+    except UnicodeEncodeError:  # bytes of another encoding, or half a surrogate pair
+        return False
+    return True
 
 
-def read_rows(path: Path) -> list[dict[str, str]]:
-    """Read an annotation table as text; stray spaces in the header are taken off.
+def iterate_rows(path: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """Read an annotation table as text, row by row: the number of the row's last line, and its fields by column.
+
+    Stray spaces are taken off the header and the fields, but for ``File``: a name may begin or end with one. The
+    forerunner's columns get today's names. What a row has too little is empty; what it has too much stays in its last
+    field, where it is no label.
 
     Raises:
         MerlbError: it is no CSV in UTF-8, or lacks a column.
     """
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file, skipinitialspace=True)
-            reader.fieldnames = [name.strip() for name in reader.fieldnames or []]
-            rows = [{name: (value or "").strip() for name, value in row.items() if name} for row in reader]
+            reader = csv.reader(file, skipinitialspace=True)
+            columns, absent = _header(path, next(reader, []))
+            place_of_file, last = columns.index("File"), len(columns) - 1
+            for values in reader:
+                if not values:
+                    continue
+                values += [""] * (len(columns) - len(values))
+                if len(values) > len(columns):
+                    values[last:] = [", ".join([values[last], *filter(str.strip, values[last + 1 :])])]
+                row = dict(zip(columns, map(str.strip, values), strict=True)) | absent
+                row["File"] = values[place_of_file]
+                yield reader.line_num, row
     except FileNotFoundError:
         raise MerlbError(f"{path} is missing: expected the annotation table there") from None
     except (csv.Error, UnicodeDecodeError) as error:
         raise MerlbError(f"{path} is no CSV table in UTF-8: {error}") from None
-    missing = [name for name in ("File", *LABEL_COLUMNS) if name not in (reader.fieldnames or [])]
-    if missing:
+
+
+def _header(path: Path, names: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """A table's columns by today's names, and the columns that it rightly lacks, as every row has them."""
+    stripped = [name.strip() for name in names]
+    columns = [FORERUNNER_COLUMNS.get(name, name) for name in stripped]
+    absent = {"Arousal_Low": "0"} if {"A_Neut", "A_Pos"} <= set(stripped) and "Arousal_Low" not in columns else {}
+    expected = ("File", *LABEL_COLUMNS)
+    if missing := [name for name in expected if name not in columns and name not in absent]:
         raise MerlbError(f"{path}: no column {', '.join(missing)}; expected File and the one-hot label columns")
-    return rows
+    if doubled := [name for name in COLUMNS if columns.count(name) > 1]:
+        raise MerlbError(f"{path}: column {', '.join(doubled)} twice; expected each column once: take one out")
+    return columns, absent
+
+
+def read_rows(path: Path) -> list[dict[str, str]]:
+    """All rows of an annotation table; see `iterate_rows`.
+
+    Raises:
+        MerlbError: it is no CSV in UTF-8, or lacks a column.
+    """
+    return [row for _, row in iterate_rows(path)]
 
 
 def write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
     """Write rows with the columns ``COLUMNS``; what a row lacks is empty."""
     with path.open("w", encoding="utf-8", newline="") as file:
-        writer = csv.DictWriter(file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n")
+        # All fields quoted: Python's writer leaves a name with "\r" bare, which then reads as two rows.
+        writer = csv.DictWriter(
+            file, COLUMNS, restval="", extrasaction="ignore", lineterminator="\n", quoting=csv.QUOTE_ALL
+        )
         writer.writeheader()
         writer.writerows(rows)
 
 
 def read_annotations(path: Path) -> tuple[list[Annotation], list[Rejection]]:
-    """Read an annotation table; rows without a valid label are rejected, the others kept, ordered by file.
+    """Read an annotation table: the clips that have a valid label, ordered by file, and the others, each once.
+
+    A row repeated is read once; a clip that the training and the testing table name is for testing.
 
     Raises:
-        MerlbError: see `read_rows`.
+        MerlbError: see `iterate_rows`.
     """
-    kept: dict[str, Annotation] = {}
-    rejected: list[Rejection] = []
-    for row in read_rows(path):
-        file = row["File"]
-        if not is_safe_name(file):
-            rejected.append(_rejection(file, "unsafe_name", "File is not the plain name of a clip"))
-        elif file in kept or any(file == other.file for other in rejected):
-            kept.pop(file, None)
-            rejected.append(_rejection(file, "duplicate_row", "named by more than one row"))
-        elif wrong := _wrong_labels(row):
-            rejected.append(_rejection(file, "invalid_label", wrong))
-        else:
-            kept[file] = _annotation(row)
-    return [kept[file] for file in sorted(kept)], rejected
+    ledger = Ledger()
+    for _, row in iterate_rows(path):
+        ledger.add(row)
+    return ledger.annotations(), ledger.rejected
 
 
-def _rejection(file: str, reason: Reason, detail: str) -> Rejection:
-    return Rejection(file, "ingest", reason, detail)
+def _annotation(row: Mapping[str, str]) -> Annotation | Flaw:
+    values = tuple(tuple(row[column] for column in columns) for columns in _TASK_COLUMNS.values())
+    labels = _labels(values)
+    if isinstance(labels, Flaw):
+        return labels
+    file = row["File"]
+    streamer = sys.intern(row.get("Streamer") or streamer_of(file))
+    return Annotation(file, streamer, sys.intern(row.get("Game", "")), sys.intern(row.get("Table", "")), labels)
 
 
-def _annotation(row: Mapping[str, str]) -> Annotation:
-    labels = {
-        task: next(label for column, label in annotation_columns(task).items() if _number(row[column]) == 1)
-        for task in TASKS
-    }
-    streamer = row.get("Streamer") or streamer_of(row["File"])
-    return Annotation(row["File"], streamer, row.get("Game", ""), row.get("Table", ""), labels)
+@lru_cache(maxsize=4096)
+def _labels(values: tuple[tuple[str, ...], ...]) -> Mapping[str, str] | Flaw:
+    """A row's labels from the fields of each task's columns. Rows repeat themselves, so answers are kept and shared."""
+    if not any(field for fields in values for field in fields):
+        return Flaw("no_label", "its row has no label")
+    labels = {}
+    for task, fields in zip(TASKS, values, strict=True):
+        if kind := _wrong_fields(fields):
+            what = {"empty_label": "empty", "nan_label": "NaN", "not_a_number": "not 0 or 1"}.get(kind, "not one-hot")
+            shown = ", ".join(
+                f"{column}={field[:_SHOWN_CHARACTERS] or 'empty'}"
+                for column, field in zip(_TASK_COLUMNS[task], fields, strict=True)
+            )
+            return Flaw(kind, f"{task} is {what}: {shown}")
+        labels[task] = TASKS[task][[float(field) for field in fields].index(1.0)]
+    return MappingProxyType(labels)
 
 
-def _number(text: str) -> float | None:
-    try:
-        return float(text)
-    except ValueError:
-        return None
+def _wrong_fields(fields: tuple[str, ...]) -> Kind | None:
+    if not all(fields):
+        return "empty_label"
+    if any(field.casefold() in _NAN for field in fields):
+        return "nan_label"
+    if not all(_NUMBER.fullmatch(field) and float(field) in (0.0, 1.0) for field in fields):
+        return "not_a_number"
+    return None if sum(float(field) for field in fields) == 1.0 else "not_one_hot"
 
 
-def _wrong_labels(row: Mapping[str, str]) -> str:
-    """What is wrong with a row's one-hot columns, or an empty string."""
-    for task in TASKS:
-        values = [_number(row[column]) for column in annotation_columns(task)]
-        if sorted(-1.0 if value is None else value for value in values) != [0.0] * (len(values) - 1) + [1.0]:
-            shown = ", ".join(f"{column}={row[column] or 'empty'}" for column in annotation_columns(task))
-            return f"{task} is not one-hot: {shown}"
-    return ""
+def _difference(first: Annotation, other: Annotation) -> str:
+    """Where two rows of one clip differ, or an empty string."""
+    pairs = {task: (first.labels[task], other.labels[task]) for task in TASKS}
+    pairs |= {"streamer": (first.streamer, other.streamer), "game": (first.game, other.game)}
+    return ", ".join(f"{name} {one} or {two}" for name, (one, two) in pairs.items() if one != two)
 
 
 def quarantine_table(rejected: Sequence[Rejection]) -> pd.DataFrame:

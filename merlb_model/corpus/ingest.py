@@ -5,7 +5,7 @@ from typing import Final
 
 import pandas as pd
 
-from merlb_model.corpus import folder, sample
+from merlb_model.corpus import published, sample
 from merlb_model.files import replacing, sha256_of_file
 from merlb_model.params import CorpusParams, IngestParams
 from merlb_model.progress import track
@@ -16,15 +16,17 @@ MANIFEST_COLUMNS: Final = ("uri", "sha256", "bytes", "shard")
 def ingest(corpus: CorpusParams, params: IngestParams, out: Path) -> None:
     """Leave ``clips/``, ``annotations.csv``, ``webcam_boxes.json`` and ``manifest.parquet`` in ``out``.
 
+    A corpus that was brought, not rendered, also leaves ``problems.csv``: what is missing, doubled or contradictory.
+
     Raises:
-        MerlbError: the source is not as `folder.gather` expects it.
+        MerlbError: the source is not as `published.gather` expects it.
     """
     with replacing(out) as fresh:
         fresh.mkdir()
         if corpus.source == "sample":
             sample.render(fresh, corpus)
         else:
-            folder.gather(Path(str(corpus.path)), fresh)
+            published.gather(Path(str(corpus.path)), corpus.source, params, fresh)
         _manifest(fresh, params.shard_digits).to_parquet(fresh / "manifest.parquet", index=False)
 
 

@@ -35,7 +35,8 @@ def convert(raw: Path, extracted: Sequence[Path], params: ConvertParams, out: Pa
     folders = _shard_folders(extracted, cache)
     annotations, rejected = read_annotations(raw / "annotations.csv")
     labels = {annotation.file: annotation for annotation in annotations}
-    reasons: Counter[str] = Counter(rejection.reason for rejection in rejected)
+    # A clip that is not labelled yet is no annotated clip that was lost.
+    reasons: Counter[str] = Counter(rejection.reason for rejection in rejected if rejection.reason != "no_label")
     places: dict[str, tuple[Path, int, dict[str, Any]]] = {}
     for folder in folders:
         reasons.update(rejection.reason for rejection in shard_rejections(folder))

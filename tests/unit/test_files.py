@@ -1,3 +1,4 @@
+import errno
 import hashlib
 import multiprocessing
 import os
@@ -10,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from merlb_model.errors import MerlbError
-from merlb_model.files import read_json, remove_partials, replacing, sha256_of_file, write_json
+from merlb_model.files import copy_file, read_json, remove_partials, replacing, sha256_of_file, write_json
 
 
 def test_a_block_that_fails_leaves_the_old_content(tmp_path: Path) -> None:
@@ -101,3 +102,22 @@ def test_a_files_hash_is_that_of_its_bytes(tmp_path: Path) -> None:
     content = os.urandom(3 << 20)
     (tmp_path / "a").write_bytes(content)
     assert sha256_of_file(tmp_path / "a") == hashlib.sha256(content).hexdigest()
+
+
+@pytest.mark.parametrize("content", [b"", b"film" * 100_000])
+@pytest.mark.parametrize("way", ["shared", "plain", "cut short"])
+def test_a_copy_has_the_content_and_may_be_written_whatever_the_file_system_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, content: bytes, way: str
+) -> None:
+    def cannot(*_: object) -> int:
+        if way == "plain":
+            raise OSError(errno.EXDEV, "not between these")
+        return 0
+
+    if way != "shared":
+        monkeypatch.setattr(os, "copy_file_range", cannot)
+    (tmp_path / "source").write_bytes(content)
+    (tmp_path / "source").chmod(0o444)
+    copy_file(tmp_path / "source", tmp_path / "deep" / "copy")
+    assert (tmp_path / "deep" / "copy").read_bytes() == content
+    assert (tmp_path / "deep" / "copy").stat().st_mode & 0o777 == 0o644

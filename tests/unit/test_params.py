@@ -29,6 +29,8 @@ def test_the_shipped_parameters_are_valid() -> None:
         ("train", {"epochs": 0}, "train.epochs"),
         ("split", {"validation": 0.6, "test": 0.5}, "nothing is left to train on"),
         ("corpus", {"source": "folder"}, "needs a path"),
+        ("corpus", {"source": "published"}, "published needs a path"),
+        ("ingest", {"archive_ratio": 0}, "ingest.archive_ratio"),
         ("model", {"modalities": ["face", "face"]}, "modalities"),
         ("model", {"fusion": "sum"}, "model.fusion"),
     ],

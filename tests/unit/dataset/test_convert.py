@@ -104,7 +104,8 @@ def test_the_store_has_the_same_bytes_whatever_the_order_and_number_of_shards(ra
 
 
 def test_meta_holds_the_hash_of_what_was_written_and_accounts_for_every_row(raw: Path, tmp_path: Path) -> None:
-    write_rows(raw / "annotations.csv", [row("1_ann_x.mp4"), row("2_ann_x.mp4", **{**GOOD, "Routing": "1"})])
+    wrong, unlabelled = row("2_ann_x.mp4", **{**GOOD, "Routing": "1"}), {"File": "6_ann_x.mp4"}
+    write_rows(raw / "annotations.csv", [row("1_ann_x.mp4"), wrong, unlabelled])
     broken = {"file": "4_ann_x.mp4", "stage": "extract", "reason": "undecodable", "detail": "no film"}
     extracted = write_extracted(tmp_path / "extract", {"0": ["1_ann_x.mp4"]}, tmp_path / "cache", [broken])
     convert(raw, [extracted], ConvertParams(), tmp_path / "store", tmp_path / "cache")
@@ -112,6 +113,7 @@ def test_meta_holds_the_hash_of_what_was_written_and_accounts_for_every_row(raw:
     assert store.store_hash == compute_store_hash(store.arrays, store.clips)
     assert store.meta["clips"] == 1 and store.meta["source"] == "folder"
     assert store.meta["quarantined"] == {"invalid_label": 1, "undecodable": 1}
+    assert store.meta["annotated"] == 3  # not the one that is not labelled yet
 
 
 def test_the_hash_changes_with_a_label_and_with_a_sample(raw: Path, tmp_path: Path) -> None:
