@@ -1,6 +1,8 @@
 """The clip store: arrays made from clips; row i of each array and of the table is the same clip."""
 
 import hashlib
+import mmap
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
@@ -31,8 +33,9 @@ PRESENT_COLUMNS: Final = tuple(f"present_{modality}" for modality in MODALITIES)
 CLIP_COLUMNS: Final = ("file", "streamer", "game", "table", *TASKS, *PRESENT_COLUMNS, "valid_frames")
 """``table`` is the annotation table a row came from (``training``, ``testing``, or empty)."""
 SCHEMA_VERSION: Final = 1
+BLOCK_ROWS: Final = 64
+"""Rows worked on at once where all of a store is gone through: 92 MB."""
 _MADE_BY = "merlb convert"
-_HASH_BLOCK_ROWS = 64
 
 
 @dataclass(frozen=True)
@@ -87,14 +90,26 @@ def create_arrays(folder: Path, clips: int) -> dict[str, NDArray[Any]]:
     }
 
 
+def release_pages(arrays: Iterable[NDArray[Any]]) -> None:
+    """Give back the memory of whole memory-mapped arrays: what was read or written so far stays in their files.
+
+    Without it every page that was ever touched counts as this process's memory. Arrays in memory are left alone.
+    """
+    for array in arrays:
+        mapping = getattr(array, "base", None)
+        if isinstance(array, np.memmap) and array.mode != "c" and isinstance(mapping, mmap.mmap):
+            mapping.madvise(mmap.MADV_DONTNEED)
+
+
 def compute_store_hash(arrays: dict[str, NDArray[Any]], clips: pd.DataFrame) -> str:
     """SHA-256 over the arrays' data and the canonical rows, never over files (Parquet's bytes are not stable)."""
     digest = hashlib.sha256()
     for modality in MODALITIES:
         array = arrays[modality]
         digest.update(f"{modality}:{array.dtype.str}:{array.shape}".encode())
-        for first in range(0, len(array), _HASH_BLOCK_ROWS):
-            digest.update(np.ascontiguousarray(array[first : first + _HASH_BLOCK_ROWS]).data)
+        for first in range(0, len(array), BLOCK_ROWS):
+            digest.update(np.ascontiguousarray(array[first : first + BLOCK_ROWS]).data)
+            release_pages([array])
     rows = clips[list(CLIP_COLUMNS)].to_dict(orient="records")
     digest.update(sha256_of_json([{name: _plain(value) for name, value in row.items()} for row in rows]).encode())
     return digest.hexdigest()
