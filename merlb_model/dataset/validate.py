@@ -221,7 +221,7 @@ def _duplicate_rules(found: Findings, params: ValidateParams) -> Iterator[Rule]:
 
 def _drift_rules(found: Findings, params: ValidateParams) -> Iterator[Rule]:
     for drift in found.drift:
-        shown = f"index {drift.psi:.2f}; as large in {drift.chance:.0%} of random splits of the streamers"
+        shown = f"index {drift.psi:.2f}; as large in {drift.chance:.1%} of random splits of the streamers"
         expected = f"≤ {params.maximum_psi:g}, or larger by chance in > {params.drift_chance:.0%}"
         rule = f"{drift.feature}: test is like training"
         yield Rule(rule, _kind("drift", params), not drift.broken(params), shown, expected)
@@ -280,9 +280,7 @@ def _class_counts(store: ClipStore, splits: list[str]) -> dict[str, dict[str, di
     split = np.array(splits)
     return {
         task: {
-            name: {
-                label: int(((split == name) & (store.clips[task] == label).to_numpy()).sum()) for label in classes
-            }
+            name: {label: int(((split == name) & (store.clips[task] == label).to_numpy()).sum()) for label in classes}
             for name in SPLITS
         }
         for task, classes in TASKS.items()

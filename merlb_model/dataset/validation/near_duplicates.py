@@ -1,8 +1,8 @@
 """Clips that show the same seconds: copies, re-encoded ones, and cuts of one stream that overlap.
 
-Found by picture, without comparing all with all: clips of which two frames' perceptual hashes agree in one of eight words
-are compared bit by bit, step by step, at every shift. Then heard: where both clips have sound, it must agree too, so that
-the same waiting screen on two evenings is no duplicate.
+Found by picture, without comparing all with all: clips of which two frames' perceptual hashes agree in one of eight
+words are compared bit by bit, step by step, at every shift. Then heard: where both clips have sound, it must agree too,
+so that the same waiting screen on two evenings is no duplicate.
 """
 
 from collections.abc import Iterator

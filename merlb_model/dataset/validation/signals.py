@@ -113,8 +113,9 @@ def perceptual_hashes(pictures: NDArray[np.uint8]) -> NDArray[np.uint32]:
     """The perceptual hash of each picture: 256 bits, u32 (n, 8).
 
     The 16×16 lowest frequencies of the cosine transform, each above the median of them or not: what
-    ``imagehash.phash(…, hash_size=16, highfreq_factor=2)`` computes (hackerfactor.com, "Looks Like It", 2011), in another
-    order of bits, for many pictures at once and 100 times as fast. Of 64 bits too many are the layout of the game.
+    ``imagehash.phash(…, hash_size=16, highfreq_factor=2)`` computes (hackerfactor.com, "Looks Like It", 2011), with the
+    bits in another order, for many pictures at once and 100 times as fast. Of the usual 64 bits too many are the
+    layout of the game.
 
     Args:
         pictures: u8 (n, 32, 32), grey.
