@@ -85,7 +85,7 @@ class ValidateParams(Section):
     maximum_frozen: Share = 0.05
     frozen_change: float = Field(2.0, ge=0, le=255)
     defect_steps: float = Field(0.9, gt=0, le=1)
-    duplicate_bits: float = Field(36.0, ge=0, le=128)
+    duplicate_bits: float = Field(40.0, ge=0, le=128)
     duplicate_seconds: float = Field(2.5, ge=0.25, le=5)
     duplicate_sound: float = Field(0.5, ge=-1, le=1)
     maximum_doubled: Share = 0.0

@@ -19,11 +19,12 @@ from merlb_model.params import ValidateParams
 from merlb_model.progress import track
 
 STEP_SECONDS: Final = 0.25
+_HALF_STEP_SECONDS: Final = STEP_SECONDS / 2
 _AT_ONCE: Final = 1 << 22
 _COMPARED: Final = np.uint32(0xFFFFFF)
 _FRAME_SLACK: Final = 1.25
 """How much worse than the mean of a clip the frames may be that it is found by."""
-_PAIRS_AT_ONCE: Final = 1_024
+_PAIRS_AT_ONCE: Final = 4_096
 _DECIMATED_BY: Final = 2
 _SMOOTHED_OVER: Final = 4
 """Sound is compared at half of its 22,050 Hz, and what is above 2.7 kHz is taken out: a shift between two samples turns
@@ -51,25 +52,24 @@ class NearDuplicate:
 
 def find_near_duplicates(store: ClipStore, signals: Signals, params: ValidateParams) -> list[NearDuplicate]:
     """All pairs, ordered by row."""
-    candidates = candidate_pairs(signals.hashes, signals.hashed, _FRAME_SLACK * params.duplicate_bits)
-    overlap = max(1, round(params.duplicate_seconds / STEP_SECONDS))
-    shift, bits = align(signals.hashes, signals.hashed, candidates, overlap)
-    alike = np.flatnonzero(bits <= params.duplicate_bits)
+    overlap = max(1, round(params.duplicate_seconds / _HALF_STEP_SECONDS))
+    candidates = candidate_shifts(signals.hashes, signals.hashed, _FRAME_SLACK * params.duplicate_bits)
+    pairs, bits = align(signals.hashes, signals.hashed, candidates, overlap, params.duplicate_bits)
     audible = signals.loudness >= params.silent_db
-    pairs = []
-    for index in track(alike, "compare", unit="pair"):
-        first, second = (int(row) for row in candidates[index])
-        offset, sound = float(shift[index]) * STEP_SECONDS, None
+    found = []
+    for index in track(range(len(pairs)), "compare", unit="pair"):
+        first, second, shift = (int(number) for number in pairs[index])
+        offset, sound = shift * _HALF_STEP_SECONDS, None
         if audible[first] and audible[second]:
             sound, offset = correlate(store.audio[first], store.audio[second], params.duplicate_seconds)
             if sound < params.duplicate_sound:
                 continue
-        pairs.append(NearDuplicate(first, second, offset, float(bits[index]), sound))
-    return pairs
+        found.append(NearDuplicate(first, second, offset, float(bits[index]), sound))
+    return found
 
 
-def candidate_pairs(hashes: NDArray[np.uint32], hashed: NDArray[np.bool_], most_bits: float) -> NDArray[np.int64]:
-    """Pairs of clips of which two frames are alike: i64 (pairs, 2), ordered, each once.
+def candidate_shifts(hashes: NDArray[np.uint32], hashed: NDArray[np.bool_], most_bits: float) -> NDArray[np.int64]:
+    """Clips of which two frames are alike, and how far apart: i64 (candidates, 3), ordered, each once.
 
     Alike are hashes that agree in 24 bits of one of their words and differ in ``most_bits`` at most. Where each bit
     differs with a chance of 10%, that is so of 8% of words; of ten frames of eight words one is seen in 99.8%.
@@ -78,21 +78,28 @@ def candidate_pairs(hashes: NDArray[np.uint32], hashed: NDArray[np.bool_], most_
         hashes: u32 (clips, steps, words).
         hashed: bool (clips, steps), the frames to look at.
         most_bits: of 256.
+
+    Returns:
+        First clip, second clip, and the steps by which the second begins later.
     """
-    owners = np.nonzero(hashed)[0].astype(np.uint32)
-    frames = np.unique(np.column_stack([owners, hashes[hashed]]), axis=0)  # a clip's equal frames count once
+    clips, steps = hashed.shape
+    owners, step = np.nonzero(hashed)
+    # A clip's equal frames count once, as the first of them.
+    frames, places = np.unique(np.column_stack([owners.astype(np.uint32), hashes[hashed]]), axis=0, return_index=True)
+    owners, step = owners[places], step[places]
     found = np.zeros(0, np.int64)
     waiting: list[NDArray[np.int64]] = []
     for word in range(1, frames.shape[1]):
-        for left, right in _sharing(frames[:, word] & _COMPARED):
-            bits = np.bitwise_count(frames[left, 1:] ^ frames[right, 1:]).sum(axis=1, dtype=np.int64)
-            pairs = np.sort(frames[:, 0][np.column_stack([left, right])[bits <= most_bits]].astype(np.int64), axis=1)
-            waiting.append(pairs[:, 0] * len(hashes) + pairs[:, 1])
+        for one, other in _sharing(frames[:, word] & _COMPARED):
+            bits = np.bitwise_count(frames[one, 1:] ^ frames[other, 1:]).sum(axis=1, dtype=np.int64)
+            near = (bits <= most_bits) & (owners[one] != owners[other])
+            first, second = np.minimum(one[near], other[near]), np.maximum(one[near], other[near])  # frames are ordered
+            shift = step[first] - step[second] + steps
+            waiting.append((owners[first] * clips + owners[second]) * (2 * steps) + shift)
             if sum(map(len, waiting)) > _AT_ONCE:
                 found, waiting = np.unique(np.concatenate([found, *waiting])), []
-    found = np.unique(np.concatenate([found, *waiting]))
-    first, second = np.divmod(found, max(1, len(hashes)))
-    return np.column_stack([first, second])[first < second]
+    pair, shift = np.divmod(np.unique(np.concatenate([found, *waiting])), 2 * steps)
+    return np.column_stack([*np.divmod(pair, max(1, clips)), shift - steps])
 
 
 def _sharing(word: NDArray[np.uint32]) -> Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]:
@@ -106,38 +113,42 @@ def _sharing(word: NDArray[np.uint32]) -> Iterator[tuple[NDArray[np.int64], NDAr
 
 
 def align(
-    hashes: NDArray[np.uint32], hashed: NDArray[np.bool_], pairs: NDArray[np.int64], least_overlap: int
+    hashes: NDArray[np.uint32],
+    hashed: NDArray[np.bool_],
+    candidates: NDArray[np.int64],
+    least_overlap: int,
+    most_bits: float,
 ) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
-    """The shift at which the clips of each pair agree best.
+    """The pairs of clips that agree all through what they share, each at the shift where it agrees best.
 
     Args:
         hashes: u32 (clips, steps, words).
         hashed: bool (clips, steps), the frames to look at.
-        pairs: i64 (pairs, 2).
-        least_overlap: steps that both clips must have at a shift.
+        candidates: i64 (candidates, 3): first, second, steps by which the second begins later.
+        least_overlap: frames that both clips must have at the shift.
+        most_bits: of 256, in which the frames may differ on average.
 
     Returns:
-        Steps by which the second begins later, i64 (pairs,), and the mean of bits that differ there, f64 (pairs,);
-        infinite where no shift has ``least_overlap`` frames.
+        Rows of ``candidates``, ordered, a pair once; and the mean number of bits that differ, f64 (pairs,).
     """
     steps = hashes.shape[1]
-    shifts = np.arange(1 - steps, steps)
-    later = (np.arange(steps)[:, None] - np.arange(steps)).reshape(-1)  # step of the first - step of the second
-    diagonals = (later[:, None] == shifts).astype(np.float32)
-    best, least = np.zeros(len(pairs), np.int64), np.full(len(pairs), np.inf)
-    for start in range(0, len(pairs), _PAIRS_AT_ONCE):
-        first, second = pairs[start : start + _PAIRS_AT_ONCE].T
-        both = (hashed[first][:, :, None] & hashed[second][:, None]).reshape(len(first), -1)
-        bits = np.bitwise_count(hashes[first][:, :, None] ^ hashes[second][:, None])
-        differ = bits.sum(axis=-1, dtype=np.float32).reshape(len(first), -1)
-        counts = both.astype(np.float32) @ diagonals
-        sums = (differ * both) @ diagonals
-        means = np.where(counts >= least_overlap, sums / np.maximum(counts, 1), np.inf)
-        # Of shifts that agree alike, as in a still picture, the one with the most frames.
-        chosen = np.lexsort((-counts, means), axis=1)[:, 0]
-        best[start : start + len(first)] = shifts[chosen]
-        least[start : start + len(first)] = means[np.arange(len(first)), chosen]
-    return best, least
+    counts, means = np.zeros(len(candidates)), np.full(len(candidates), np.inf)
+    for start in range(0, len(candidates), _PAIRS_AT_ONCE):
+        first, second, shift = candidates[start : start + _PAIRS_AT_ONCE].T
+        same_time = np.arange(steps) + shift[:, None]  # the first's step at each of the second's
+        inside = (same_time >= 0) & (same_time < steps)
+        same_time = same_time.clip(0, steps - 1)
+        both = inside & hashed[second] & hashed[first[:, None], same_time]
+        bits = np.bitwise_count(hashes[second] ^ hashes[first[:, None], same_time]).sum(axis=2, dtype=np.int64)
+        count = both.sum(axis=1)
+        counts[start : start + len(count)] = count
+        mean = np.where(count >= least_overlap, (bits * both).sum(axis=1) / np.maximum(count, 1), np.inf)
+        means[start : start + len(count)] = mean
+    alike = np.flatnonzero(means <= most_bits)
+    # Of shifts that agree alike, as in a still picture, the one with the most frames.
+    order = alike[np.lexsort((-counts[alike], means[alike], candidates[alike, 1], candidates[alike, 0]))]
+    _, best = np.unique(candidates[order, :2], axis=0, return_index=True)
+    return candidates[order[best]], means[order[best]]
 
 
 def correlate(first: NDArray[np.int16], second: NDArray[np.int16], least_seconds: float) -> tuple[float, float]:

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import cv2
 import numpy as np
@@ -17,6 +17,9 @@ from merlb_model.progress import track
 QUIETEST_DB: Final = -100.0
 """What digital silence is called, dB of full scale."""
 HASH_PIXELS: Final = 32
+HALF_STEPS: Final = 2 * STEPS - 1
+"""Hashed are the frames, each 0.25 s, and the mean of each two that follow each other: another cut of the same stream
+has its frames at other times."""
 _FULL_SCALE = 32_768
 _LOW = 16
 HASH_WORDS: Final = _LOW * _LOW // 32
@@ -37,8 +40,8 @@ class Signals:
         change: {face, screen: f32 (N, 20)}, largest change of a cell's grey level since the step before; the first
             is NaN. Cells are 4×4 pixels, so that the noise of codecs is evened out.
         motion: {face, screen: f32 (N,)}, mean change of a cell's grey level from step to step.
-        hashes: u32 (N, 20, 8), perceptual hash of each screen frame.
-        hashed: bool (N, 20), whether the frame is one of its own and shows something.
+        hashes: u32 (N, 39, 8), perceptual hash of each half step of the screen.
+        hashed: bool (N, 39), whether the half step has frames of its own, which show something.
         filled: bool (N, 3), whether face, screen and audio hold anything but zeros.
     """
 
@@ -63,8 +66,8 @@ class Signals:
             brightness={name: blank(clips, STEPS) for name in pictures},
             change={name: blank(clips, STEPS) for name in pictures},
             motion={name: blank(clips) for name in pictures},
-            hashes=np.zeros((clips, STEPS, HASH_WORDS), np.uint32),
-            hashed=np.zeros((clips, STEPS), np.bool_),
+            hashes=np.zeros((clips, HALF_STEPS, HASH_WORDS), np.uint32),
+            hashed=np.zeros((clips, HALF_STEPS), np.bool_),
             filled=np.zeros((clips, 3), np.bool_),
         )
 
@@ -82,8 +85,9 @@ def measure(store: ClipStore) -> Signals:
         if present[row, 1]:
             pictures = cells(store.screen[row], HASH_PIXELS)
             _see(signals, "screen", row, pictures, int(valid[row]))
-            signals.hashes[row] = perceptual_hashes(pictures)
-            signals.hashed[row, : int(valid[row])] = pictures[: int(valid[row])].std(axis=(1, 2)) >= _FLATTEST
+            signals.hashes[row] = perceptual_hashes(between(pictures))
+            shows = (np.arange(STEPS) < valid[row]) & (pictures.std(axis=(1, 2)) >= _FLATTEST)
+            signals.hashed[row] = between(shows) == 1
         if present[row, 2]:
             signals.loudness[row] = loudness(store.audio[row])
         if row % BLOCK_ROWS == BLOCK_ROWS - 1:
@@ -109,7 +113,13 @@ def cells(frames: NDArray[np.uint8], size: int) -> NDArray[np.uint8]:
     return small.astype(np.uint8, copy=False).reshape(count, size, size)
 
 
-def perceptual_hashes(pictures: NDArray[np.uint8]) -> NDArray[np.uint32]:
+def between(steps: NDArray[Any]) -> NDArray[np.float64]:
+    """Steps (n, …) with the mean of each two that follow each other put between them: f64 (2n - 1, …)."""
+    halves = np.repeat(steps.astype(np.float64), 2, axis=0)
+    return (halves[:-1] + halves[1:])[: 2 * len(steps) - 1] / 2
+
+
+def perceptual_hashes(pictures: NDArray[np.float64]) -> NDArray[np.uint32]:
     """The perceptual hash of each picture: 256 bits, u32 (n, 8).
 
     The 16×16 lowest frequencies of the cosine transform, each above the median of them or not: what
@@ -118,9 +128,9 @@ def perceptual_hashes(pictures: NDArray[np.uint8]) -> NDArray[np.uint32]:
     layout of the game.
 
     Args:
-        pictures: u8 (n, 32, 32), grey.
+        pictures: f64 (n, 32, 32), grey.
     """
-    low = scipy.fft.dctn(pictures.astype(np.float64), axes=(1, 2))[:, :_LOW, :_LOW].reshape(len(pictures), -1)
+    low = scipy.fft.dctn(pictures, axes=(1, 2))[:, :_LOW, :_LOW].reshape(len(pictures), -1)
     bits = low > np.median(low, axis=1, keepdims=True)
     return np.ascontiguousarray(np.packbits(bits[:, _DEALT], axis=1)).view(np.uint32)
 

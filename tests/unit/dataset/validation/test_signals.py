@@ -19,7 +19,7 @@ def test_hashes_are_those_of_imagehash_but_for_the_bits_order() -> None:
     photographs = [skimage.data.astronaut(), skimage.data.coffee(), skimage.data.cat(), skimage.data.rocket()]
     grey = [skimage.transform.resize(image.mean(axis=2), (32, 32), anti_aliasing=True) for image in photographs]
     pictures = np.stack(grey).round().astype(np.uint8)
-    hashes = signals.perceptual_hashes(pictures)
+    hashes = signals.perceptual_hashes(pictures.astype(np.float64))
     oracle = [imagehash.phash(Image.fromarray(picture), hash_size=16, highfreq_factor=2) for picture in pictures]
     assert hashes.shape == (4, 8) and hashes.dtype == np.uint32
     for first in range(4):
@@ -27,6 +27,12 @@ def test_hashes_are_those_of_imagehash_but_for_the_bits_order() -> None:
         for second in range(4):
             differ = int(np.bitwise_count(hashes[first] ^ hashes[second]).sum())
             assert differ == oracle[first] - oracle[second]
+
+
+def test_between_two_steps_stands_their_mean() -> None:
+    assert signals.between(np.array([0, 2, 10])).tolist() == [0, 1, 2, 6, 10]
+    frames = np.arange(12, dtype=np.uint8).reshape(3, 2, 2)
+    assert signals.between(frames).shape == (5, 2, 2) and (signals.between(frames)[1] == frames[0] + 2).all()
 
 
 def test_cells_are_means_that_cross_no_frame() -> None:
@@ -87,7 +93,9 @@ def test_the_repeated_frames_of_a_short_clip_are_not_called_frozen(store) -> Non
     opened.clips.loc[0, "valid_frames"] = 12
     measured = signals.measure(opened)
     assert not signals.frozen(measured, "screen", ValidateParams(defect_steps=0.3))[0]
-    assert np.isnan(measured.change["screen"][0, 12:]).all() and measured.hashed[0].sum() == 12
+    assert (
+        np.isnan(measured.change["screen"][0, 12:]).all() and measured.hashed[0].tolist() == [True] * 23 + [False] * 16
+    )
 
 
 def test_what_is_absent_is_neither_silent_nor_black_nor_frozen(store) -> None:
@@ -103,4 +111,4 @@ def test_what_is_absent_is_neither_silent_nor_black_nor_frozen(store) -> None:
 def test_a_blank_frame_has_no_hash_to_be_recognised_by(store) -> None:
     opened, arrays = store
     arrays["screen"][0, :10] = 77
-    assert signals.measure(opened).hashed[0].tolist() == [False] * 10 + [True] * 10
+    assert signals.measure(opened).hashed[0].tolist() == [False] * 20 + [True] * 19
