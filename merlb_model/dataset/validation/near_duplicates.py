@@ -22,8 +22,6 @@ STEP_SECONDS: Final = 0.25
 _HALF_STEP_SECONDS: Final = STEP_SECONDS / 2
 _AT_ONCE: Final = 1 << 22
 _COMPARED: Final = np.uint32(0xFFFFFF)
-_FRAME_SLACK: Final = 1.25
-"""How much worse than the mean of a clip the frames may be that it is found by."""
 _PAIRS_AT_ONCE: Final = 4_096
 _DECIMATED_BY: Final = 2
 _SMOOTHED_OVER: Final = 4
@@ -53,7 +51,7 @@ class NearDuplicate:
 def find_near_duplicates(store: ClipStore, signals: Signals, params: ValidateParams) -> list[NearDuplicate]:
     """All pairs, ordered by row."""
     overlap = max(1, round(params.duplicate_seconds / _HALF_STEP_SECONDS))
-    candidates = candidate_shifts(signals.hashes, signals.hashed, _FRAME_SLACK * params.duplicate_bits)
+    candidates = candidate_shifts(signals.hashes, signals.hashed, params.duplicate_bits)
     pairs, bits = align(signals.hashes, signals.hashed, candidates, overlap, params.duplicate_bits)
     audible = signals.loudness >= params.silent_db
     found = []
