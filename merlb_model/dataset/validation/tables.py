@@ -29,7 +29,10 @@ def clips_schema() -> pa.DataFrameSchema:
         },
         checks=[
             pa.Check(lambda table: _in_order(table["file"]), error="rows ordered by file"),
-            pa.Check(lambda table: table[list(PRESENT_COLUMNS)].any(axis=1), error="some modality is present"),
+            pa.Check(
+                lambda table: bool(table[list(PRESENT_COLUMNS)].any(axis=1).all()),
+                error="some modality of each clip is present",
+            ),
         ],
     )
 
@@ -75,11 +78,14 @@ def _complaints(cases: pd.DataFrame) -> list[str]:
     """A line a column and check: how many rows, and the first value."""
     lines = []
     for (column, check), group in cases.astype({"column": str}).groupby(["column", "check"], sort=False):
-        value = str(group["failure_case"].iloc[0])[:60]
-        place = "" if column in {"None", "nan"} else f"{column}: "
-        times = f" ({len(group)} rows)" if len(group) > 1 else ""
-        lines.append(f"{place}{value!r} breaks {check}{times}")
+        value, times = str(group["failure_case"].iloc[0])[:60], f" ({len(group)} rows)" if len(group) > 1 else ""
+        # A check of whole rows has no value to show, but where it is a column that is missing.
+        lines.append(f"not so: {check}" if value == "False" else f"{_place(column)}{value!r} breaks {check}{times}")
     return lines
+
+
+def _place(column: str) -> str:
+    return "" if column in {"None", "nan", "<NA>"} else f"{column}: "
 
 
 def label_sum_rules(clips: pd.DataFrame) -> Iterator[Rule]:

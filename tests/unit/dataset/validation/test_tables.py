@@ -37,7 +37,7 @@ def test_what_the_stages_write_keeps_the_schemas(tables) -> None:
     ("column", "values", "expected"),
     [
         ("file", ["a"] * 8, "file: 'a' breaks field_uniqueness (8 rows)"),
-        ("file", [f"{9 - row}.mp4" for row in range(8)], "rows ordered by file"),
+        ("file", [f"{9 - row}.mp4" for row in range(8)], "not so: rows ordered by file"),
         ("streamer", ["", *"abcdefg"], "streamer: '' breaks not empty"),
         ("streamer", [None, *"abcdefg"], "streamer: 'None' breaks not_nullable"),
         ("table", ["holdout"] * 8, "table: 'holdout' breaks isin(['training', 'testing', '']) (8 rows)"),
@@ -57,7 +57,7 @@ def test_a_missing_column_is_named(tables) -> None:
 
 def test_a_clip_of_which_nothing_is_present_is_named(tables) -> None:
     nothing = tables[0].assign(present_face=False, present_screen=False, present_audio=False)
-    assert "some modality is present" in complaint(clips_schema(), nothing)
+    assert "not so: some modality of each clip is present" in complaint(clips_schema(), nothing)
 
 
 @pytest.mark.parametrize(
@@ -67,8 +67,8 @@ def test_a_clip_of_which_nothing_is_present_is_named(tables) -> None:
         (lambda table: table.assign(row=table["row"][::-1].to_numpy()), "row: '7' breaks 0, 1, 2, …"),
         (lambda table: table.assign(streamer="another"), "streamer: 'another' breaks the store's streamer (8 rows)"),
         (lambda table: table.assign(file=table["file"][::-1].to_numpy()), "breaks the store's file (8 rows)"),
-        (lambda table: table.iloc[:-1], "8 rows, one a clip"),
-        (lambda table: pd.concat([table, table.iloc[-1:].assign(row=8)]), "8 rows, one a clip"),
+        (lambda table: table.iloc[:-1], "not so: 8 rows, one a clip"),
+        (lambda table: pd.concat([table, table.iloc[-1:].assign(row=8)]), "not so: 8 rows, one a clip"),
     ],
 )
 def test_splits_that_do_not_fit_the_store_are_named(tables, change, expected: str) -> None:
