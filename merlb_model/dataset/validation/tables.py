@@ -80,7 +80,9 @@ def _complaints(cases: pd.DataFrame) -> list[str]:
     for (column, check), group in cases.astype({"column": str}).groupby(["column", "check"], sort=False):
         value, times = str(group["failure_case"].iloc[0])[:60], f" ({len(group)} rows)" if len(group) > 1 else ""
         # A check of whole rows has no value to show, but where it is a column that is missing.
-        lines.append(f"not so: {check}" if value == "False" else f"{_place(column)}{value!r} breaks {check}{times}")
+        lines.append(
+            f"not so: {check}" if value == "False" else f"{_place(str(column))}{value!r} breaks {check}{times}"
+        )
     return lines
 
 
