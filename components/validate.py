@@ -2,11 +2,15 @@
 
 from typing import Any
 
-from kfp.dsl import Artifact, Dataset, Input, Output
+from kfp.dsl import HTML, Artifact, Dataset, Input, Output
 
 
 def validate(
-    store: Input[Dataset], splits: Input[Dataset], params: dict[str, Any], validation: Output[Artifact]
+    store: Input[Dataset],
+    splits: Input[Dataset],
+    params: dict[str, Any],
+    validation: Output[Artifact],
+    page: Output[HTML],
 ) -> None:
     """Check the store and the splits; a broken hard rule fails the task, and with it the run.
 
@@ -15,6 +19,7 @@ def validate(
         splits: which row is in which split.
         params: section ``validate`` of ``params.yaml``.
         validation: the report of every rule (JSON).
+        page: the same for people, with pictures.
     """
     from pathlib import Path
 
@@ -26,4 +31,5 @@ def validate(
         Path(splits.path),
         parse_section(ValidateParams, params, "validate"),
         out=Path(validation.path),
+        page=Path(page.path),
     )

@@ -45,6 +45,7 @@ class Workspace:
             "store": "data/store",
             "splits": "data/splits.parquet",
             "validation": "reports/validation.json",
+            "validation_page": "reports/validation.html",
             "train_rows": "data/train_rows.parquet",
             "models": "models",
             "reports": "reports",
@@ -149,7 +150,7 @@ def validate(context: typer.Context) -> None:
     from merlb_model.dataset.validate import validate as stage
 
     here = _here(context)
-    for rule in stage(here.store, here.splits, here.params.validate_, here.validation):
+    for rule in stage(here.store, here.splits, here.params.validate_, here.validation, here.validation_page):
         typer.echo(f"  warning: {rule.rule}: found {rule.found}, expected {rule.expected}")
 
 

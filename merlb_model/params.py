@@ -69,10 +69,32 @@ class SplitParams(Section):
         return self
 
 
+ValidateRule = Literal[
+    "quarantined", "invalid_labels", "classes", "streamers", "near_duplicates", "doubled", "silent", "black", "frozen",
+    "drift",
+]  # fmt: skip
+"""The rules of ``validate`` that may be hard or soft; what later stages rest on (schemas, hash, labels) is hard."""
+
+
 class ValidateParams(Section):
+    hard: tuple[ValidateRule, ...] = ("quarantined", "streamers", "near_duplicates")
     minimum_clips: int = Field(1, ge=1)
     minimum_class_clips: int = Field(2, ge=0)
     maximum_quarantined: Share = 0.5
+    maximum_invalid_labels: Share = 0.05
+    maximum_silent: Share = 0.05
+    silent_db: float = Field(-60.0, ge=-100, le=0)
+    maximum_black: Share = 0.05
+    black_level: float = Field(8.0, ge=0, le=255)
+    maximum_frozen: Share = 0.05
+    frozen_change: float = Field(2.0, ge=0, le=255)
+    defect_steps: float = Field(0.9, gt=0, le=1)
+    duplicate_bits: float = Field(40.0, ge=0, le=128)
+    duplicate_seconds: float = Field(2.5, ge=0.25, le=5)
+    duplicate_sound: float = Field(0.5, ge=-1, le=1)
+    maximum_doubled: Share = 0.0
+    maximum_psi: float = Field(0.2, ge=0)
+    drift_chance: Share = 0.05
 
 
 class OversampleParams(Section):

@@ -44,6 +44,7 @@ RESULTS = {
     "export/exported": "models/export",
     "evaluate/reports": "reports",
     "validate/validation": "reports/validation.json",
+    "validate/page": "reports/validation.html",
 }
 """What a run here keeps, ``task/output``, and its place below the run's folder: as on a laptop."""
 

@@ -8,11 +8,11 @@ import jsonschema
 
 from merlb_model.errors import MerlbError
 
-Kind = Literal["metrics", "predictions", "meta"]
+Kind = Literal["metrics", "predictions", "meta", "validation"]
 
 
 def schema(kind: Kind) -> dict[str, Any]:
-    """The JSON schema of ``metrics.json``, of a row of ``predictions.parquet``, or of the store's ``meta.json``."""
+    """The JSON schema of ``metrics.json``, ``validation.json``, a row of ``predictions.parquet`` or a ``meta.json``."""
     text = resources.files(__name__).joinpath(f"{kind}.schema.json").read_text(encoding="utf-8")
     content: dict[str, Any] = json.loads(text)
     return content

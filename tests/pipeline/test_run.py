@@ -58,7 +58,8 @@ def test_a_run_here_leaves_what_the_stages_leave(
         pd.read_parquet(out / "data/splits.parquet"), pd.read_parquet(tmp_path / "splits.parquet")
     )
 
-    for name in ("models/merlb.keras", "models/run.json", "models/export/saved_model.pb", "reports/validation.json"):
+    kept = ("models/merlb.keras", "models/run.json", "models/export/saved_model.pb", "reports/validation.json")
+    for name in (*kept, "reports/validation.html"):
         assert (out / name).is_file(), name
     assert len(list((out / "data/raw/clips").iterdir())) == 6
     ((run_id, status),) = _rows(database, "select run_uuid, status from runs")

@@ -20,6 +20,8 @@ SHARE = [
 EXCLUDED = {
     "tests/unit/dataset/test_convert.py": "clips are decoded elsewhere: that environment has neither PyAV nor OpenCV",
     "tests/unit/dataset/test_extract.py": "the same",
+    "tests/unit/dataset/test_validate.py": "clips are checked elsewhere too: it has neither pandera nor OpenCV",
+    "tests/unit/dataset/validation": "the same",
 }
 # The folders' own conftest.py would take corpus and media with it; that of the networks is named alone.
 OPTIONS = ["--noconftest", "-p", "tests.unit.nn.conftest", "-p", "no:cacheprovider", "-q"]
