@@ -27,7 +27,14 @@ _BOOT: Final = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
     "from merlb_model.guarded import work; work(int(sys.argv[2]))"
 )
-_ONE_THREAD: Final = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}  # there is a worker for each core
+_ENVIRONMENT: Final = {
+    # There is a worker for each core.
+    "OPENBLAS_NUM_THREADS": "1",
+    "OMP_NUM_THREADS": "1",
+    # Each job needs what the last one freed: glibc keeps it rather than give pages back and clear new ones.
+    "MALLOC_MMAP_THRESHOLD_": "33554432",
+    "MALLOC_TRIM_THRESHOLD_": "268435456",
+}
 
 
 @dataclass(frozen=True)
@@ -172,7 +179,7 @@ class _Worker:
                 stdout=subprocess.DEVNULL,
                 pass_fds=[theirs.fileno()],
                 start_new_session=True,  # Ctrl-C reaches this process alone, which ends its workers
-                env={**os.environ, **_ONE_THREAD},
+                env={**os.environ, **_ENVIRONMENT},
             )
         try:
             self.pipe.send((function, limits.memory_bytes))

@@ -93,6 +93,7 @@ def _first_packets(container: Any, seconds: float) -> list[Any] | None:
     streams = [found[0] for found in (container.streams.video, container.streams.audio) if found]
     start = (container.start_time or 0) / av.time_base
     waiting, packets = {stream.index for stream in streams}, []
+    ticks = {stream.index: float(stream.time_base) for stream in streams}
     try:
         for packet in container.demux(streams):
             if not packet.size:
@@ -100,7 +101,7 @@ def _first_packets(container: Any, seconds: float) -> list[Any] | None:
             if packet.pts is None or packet.dts is None:
                 return None
             packets.append(packet)
-            if packet.dts * packet.time_base - start > seconds:
+            if packet.dts * ticks[packet.stream.index] - start > seconds:
                 waiting.discard(packet.stream.index)
                 if not waiting:
                     break
@@ -208,8 +209,8 @@ class _Reader:
         """
         assert self._video is not None
         stream = self._streams[0]
-        tick = stream.time_base
-        plan = self._video.planned([(ticks, float(ticks * tick)) for ticks in times])
+        tick = float(stream.time_base)
+        plan = self._video.planned([(ticks, ticks * tick) for ticks in times])
         wanted = {ticks for ticks in plan if ticks is not None}
         pixels: dict[int, Frame] = {}
         try:
@@ -372,5 +373,5 @@ class _AudioTrack:
 
     def _keep(self, frames: list[Any]) -> None:
         for frame in frames:
-            samples: NDArray[np.int16] = frame.to_ndarray().reshape(-1)
-            self._recording.add_samples(samples)
+            samples: NDArray[np.int16] = np.frombuffer(frame.planes[0], np.int16, frame.samples)
+            self._recording.add_samples(samples.copy())
