@@ -75,7 +75,7 @@ def _read_plainly(path: Path, seconds: float, limits: MediaLimits | None) -> Rec
 def _read_sparsely(path: Path, seconds: float, limits: MediaLimits | None) -> Recording | None:
     """The same without the frames that no slot shows and no other frame refers to; None where that cannot be known."""
     with _opened(str(path), limits) as container:
-        stream = next(iter(container.streams.video), None)
+        stream = _first(container.streams.video)
         if stream is None or stream.codec_context.name not in _SPARSE_CODECS:
             return None
         packets = _first_packets(container, seconds + _SPARSE_MARGIN_SECONDS)
@@ -90,7 +90,8 @@ def _read_sparsely(path: Path, seconds: float, limits: MediaLimits | None) -> Re
 
 def _first_packets(container: Any, seconds: float) -> list[Any] | None:
     """The packets of the first video and audio stream up to ``seconds``; None if one has no time of its own."""
-    streams = [found[0] for found in (container.streams.video, container.streams.audio) if found]
+    found = (_first(container.streams.video), _first(container.streams.audio))
+    streams = [stream for stream in found if stream is not None]
     start = (container.start_time or 0) / av.time_base
     waiting, packets = {stream.index for stream in streams}, []
     ticks = {stream.index: float(stream.time_base) for stream in streams}
@@ -147,8 +148,9 @@ def _open(source: str, limits: MediaLimits | None) -> Any:
     if limits is not None:
         options["max_pixels"] = str(limits.pixels)  # held while the file is probed, too
     container = av.open(f"file:{source}", options=options)
-    if limits is not None and container.streams.video:
-        container.streams.video[0].codec_context.options = {"max_pixels": str(limits.pixels)}
+    video = _first(container.streams.video)
+    if limits is not None and video is not None:
+        video.codec_context.options = {"max_pixels": str(limits.pixels)}
     return container
 
 
@@ -156,10 +158,15 @@ def _check(container: Any, name: str, limits: MediaLimits) -> None:
     seconds = (container.duration or 0) / av.time_base
     if seconds > limits.seconds:
         raise MediaError(f"{name}: {seconds:.0f} s; expected at most {limits.seconds:g} s", "too_long")
-    for stream in container.streams.video[:1]:
+    if stream := _first(container.streams.video):
         width, height = stream.codec_context.width, stream.codec_context.height
         if width * height > limits.pixels:
             raise MediaError(f"{name}: {width} × {height} pixels; expected at most {limits.pixels} in all", "too_large")
+
+
+def _first(streams: Sequence[Any]) -> Any:
+    """The first of ``streams`` for which there is a decoder, or None."""
+    return next((stream for stream in streams if stream.codec_context is not None), None)
 
 
 def _reason(error: Exception) -> str:
@@ -176,14 +183,13 @@ class _Reader:
         self._video: _VideoTrack | None = None
         self._audio: _AudioTrack | None = None
         start = (container.start_time or 0) / av.time_base
-        if container.streams.video:
-            stream = container.streams.video[0]
+        if stream := _first(container.streams.video):
             stream.codec_context.thread_count = threads
             self._video = _VideoTrack(self._recording, start, seconds)
             self._streams.append(stream)
-        if container.streams.audio:
+        if stream := _first(container.streams.audio):
             self._audio = _AudioTrack(self._recording, start, seconds)
-            self._streams.append(container.streams.audio[0])
+            self._streams.append(stream)
         self._recording.has_video = self._video is not None
         self._recording.has_audio = self._audio is not None
         self._recording.promised_seconds = (container.duration or 0) / av.time_base
