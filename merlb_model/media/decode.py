@@ -18,7 +18,7 @@ from merlb_model.media.recording import SAMPLE_RATE, Frame, Recording, slot_seco
 if TYPE_CHECKING:
     from typing import Literal
 
-DECODER_VERSION: Final = f"pyav {av.__version__}, ffmpeg {av.ffmpeg_version_info}, reading 1"
+DECODER_VERSION: Final = f"pyav {av.__version__}, ffmpeg {av.ffmpeg_version_info}, reading 2"
 """Part of a decoded shard's key: raise the last number when frames or samples would differ."""
 _RESYNC_SECONDS = 0.05
 _SPARSE_CODECS: Final = ("h264", "hevc")
@@ -84,6 +84,8 @@ def _read_sparsely(path: Path, seconds: float, limits: MediaLimits | None) -> Re
         times = sorted(packet.pts for packet in packets if packet.stream is stream and not packet.is_discard)
         if len(set(times)) < len(times):
             return None
+        # Any damage ends this way: what a decoder makes up for it may rest on frames left out.
+        stream.codec_context.options = {**stream.codec_context.options, "err_detect": "explode"}
         reader = _Reader(container, 1, seconds)
         return reader.sparse_recording(packets, times, seconds)
 
@@ -244,6 +246,8 @@ class _Reader:
         if packet is not None:
             stream.codec_context.skip_frame = "DEFAULT" if packet.pts in wanted else "NONREF"
         for frame in stream.codec_context.decode(packet):
+            if frame.is_corrupt:
+                raise ValueError("damaged")
             if frame.pts in wanted:
                 wanted.discard(frame.pts)
                 pixels[frame.pts] = self._video.pixels(frame)

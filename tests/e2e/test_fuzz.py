@@ -177,7 +177,7 @@ def test_no_mutant_ends_a_run_hangs_or_costs_a_good_clip_and_each_is_accounted_f
     assert good <= used
     assert set(quarantine["reason"]) <= set(get_args(Reason))
     assert (quarantine["detail"] != "").all()
-    print(f"{len(bad)} mutants: {len(used & bad)} used, quarantined {quarantine["reason"].value_counts().to_dict()}")
+    print(f"{len(bad)} mutants: {len(used & bad)} used, quarantined {quarantine['reason'].value_counts().to_dict()}")
 
     write_corpus(tmp_path / "clean", mutants=False)
     run_stages(tmp_path / "clean-project", tmp_path / "clean")
