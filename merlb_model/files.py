@@ -1,5 +1,6 @@
 """Writing so that a kill leaves the old result or the new, and hashing what was written."""
 
+import glob
 import hashlib
 import json
 import math
@@ -33,14 +34,16 @@ def replacing(target: Path) -> Iterator[Path]:
         shutil.rmtree(holder, ignore_errors=True)
 
 
-def remove_partials(folder: Path, before: float = math.inf) -> None:
-    """Remove what killed writers left in ``folder``.
+def remove_partials(folder: Path, before: float = math.inf, target: str = "") -> None:
+    """Remove what killed writers left in ``folder``: all of it, or what was to become ``target``.
 
     Args:
         folder: a folder in which no writer that began earlier than ``before`` is at work.
         before: seconds since 1970.
+        target: a name in ``folder``.
     """
-    for holder in folder.glob(".*.partial"):
+    pattern = f".{glob.escape(target)}.*.partial" if target else ".*.partial"
+    for holder in folder.glob(pattern):
         if holder.stat().st_ctime < before:
             shutil.rmtree(holder, ignore_errors=True)
 

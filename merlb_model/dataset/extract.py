@@ -67,6 +67,7 @@ def extract(
     annotations, rejected = read_annotations(raw / "annotations.csv")
     rejected = [*rejected, *_unmatched(raw, annotations, rejected)]
     jobs = _jobs(manifest, annotations, read_boxes(raw / "webcam_boxes.json"))
+    remove_partials(out.parent, target=out.name)
     with replacing(out) as fresh:
         fresh.mkdir()
         keys = {shard: _key(shard_jobs, params) for shard, shard_jobs in jobs.items()}
