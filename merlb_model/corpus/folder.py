@@ -1,5 +1,6 @@
 """A corpus in the published layout: clips, tables and webcam boxes in one folder."""
 
+import os
 from pathlib import Path
 from typing import Final
 
@@ -51,7 +52,18 @@ def _clips(source: Path) -> list[Path]:
         raise MerlbError(f"{source}: no clip; expected files ending in {', '.join(sorted(CLIP_SUFFIXES))}")
     by_name: dict[str, Path] = {}
     for clip in found:
+        if not _is_text(clip.name):
+            raise MerlbError(f"{source}: the clip {os.fsencode(clip.name)!r} has a name that is no UTF-8: rename it")
         if other := by_name.get(clip.name):
             raise MerlbError(f"{clip} and {other} have one name: rename one, since rows name clips by file name")
         by_name[clip.name] = clip
     return found
+
+
+def _is_text(name: str) -> bool:
+    """Whether a table in UTF-8 can hold a file's name; a file system allows other bytes, too."""
+    try:
+        name.encode("utf-8")
+    except UnicodeEncodeError:
+        return False
+    return True

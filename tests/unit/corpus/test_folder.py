@@ -1,3 +1,4 @@
+import os
 from pathlib import Path
 
 import pandas as pd
@@ -66,3 +67,10 @@ def test_a_failed_ingest_leaves_the_old_data(source: Path, tmp_path: Path) -> No
     with pytest.raises(MerlbError):
         ingest(CorpusParams(source="folder", path=str(tmp_path / "none")), IngestParams(), tmp_path / "raw")
     assert [path.name for path in (tmp_path / "raw").iterdir()] == ["kept"]
+
+
+def test_a_name_that_is_no_utf8_is_one_line(source: Path, tmp_path: Path) -> None:
+    (source / os.fsdecode(b"9_\xff\xfe_x.mp4")).write_bytes(b"clip")
+    with pytest.raises(MerlbError, match="no UTF-8: rename it"):
+        ingest(CorpusParams(source="folder", path=str(source)), IngestParams(), tmp_path / "raw")
+    assert not (tmp_path / "raw").exists()
