@@ -1,5 +1,6 @@
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -14,7 +15,7 @@ import pytest
 
 from merlb_model.corpus.annotations import read_rows, write_rows
 from merlb_model.dataset.convert import convert
-from merlb_model.dataset.decode_clip import RowJob
+from merlb_model.dataset.decode_clip import Decoded, Refused, RowJob, decode_into_row
 from merlb_model.dataset.extract import extract
 from merlb_model.dataset.store import ClipStore, open_store
 from merlb_model.errors import MerlbError
@@ -174,6 +175,32 @@ def test_each_limit_has_its_reason(raw: Path, tmp_path: Path) -> None:
         assert set(pd.read_csv(tmp_path / name / "quarantine.csv")["reason"]) == {reason}
 
 
+def crash_on_some(job: RowJob) -> Decoded | Refused:
+    """A decoder's double: one clip makes it die, one hangs it, one swells it."""
+    if job.clip.file == "0_bob_x.mp4":
+        os.kill(os.getpid(), signal.SIGSEGV)
+    if job.clip.file == "1_ann_x.mp4":
+        time.sleep(600)
+    if job.clip.file == "2_bob_x.mp4":
+        raise MemoryError
+    return decode_into_row(job)
+
+
+def test_a_decoder_that_crashes_hangs_or_swells_costs_that_clip_alone(
+    raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("merlb_model.dataset.extract.decode_into_row", crash_on_some)
+    store = make_store(raw, tmp_path, ExtractParams(workers=2, timeout_seconds=10))
+    assert list(store.clips["file"]) == ["3_ann_x.mp4", "4_bob_x.mp4"]
+    quarantine = pd.read_csv(tmp_path / "extract" / "quarantine.csv").set_index("file")
+    assert quarantine["reason"].to_dict() == {
+        "0_bob_x.mp4": "decoder_crash",
+        "1_ann_x.mp4": "timeout",
+        "2_bob_x.mp4": "out_of_memory",
+    }
+    assert quarantine["detail"]["0_bob_x.mp4"] == "ended by SIGSEGV"
+
+
 def test_a_shards_rows_are_ordered_by_file_and_hold_the_usable_clips_alone(with_defects: Path, tmp_path: Path) -> None:
     extract(with_defects, ExtractParams(workers=2), tmp_path / "extract", tmp_path / "shards")
     for folder in (tmp_path / "shards").iterdir():
@@ -190,7 +217,7 @@ def test_a_shards_rows_are_ordered_by_file_and_hold_the_usable_clips_alone(with_
 KILLED = """
 import sys
 from pathlib import Path
-from merlb_model.dataset.decode_clip import RowJob
+from merlb_model.dataset.decode_clip import Decoded, Refused, RowJob, decode_into_row
 from merlb_model.dataset.extract import extract
 from merlb_model.params import ExtractParams
 raw, work = Path(sys.argv[1]), Path(sys.argv[2])
