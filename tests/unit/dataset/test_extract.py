@@ -186,6 +186,7 @@ def crash_on_some(job: RowJob) -> Decoded | Refused:
     return decode_into_row(job)
 
 
+@pytest.mark.slow  # a hang is waited for twice
 def test_a_decoder_that_crashes_hangs_or_swells_costs_that_clip_alone(
     raw: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
