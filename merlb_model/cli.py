@@ -121,9 +121,12 @@ def extract(
 
 
 def _say_quarantined(path: Path) -> None:
-    lines = len(path.read_text(encoding="utf-8").splitlines()) - 1
-    if lines:
-        typer.echo(f"  {lines} clip(s) quarantined, each with its reason in {path}")
+    import csv
+
+    with path.open(encoding="utf-8", newline="") as file:  # a clip's name may hold a line's end
+        clips = sum(1 for _ in csv.reader(file)) - 1
+    if clips:
+        typer.echo(f"  {clips} clip(s) quarantined, each with its reason in {path}")
 
 
 @app.command()

@@ -49,6 +49,11 @@ class ExtractParams(Section):
     workers: int = Field(0, ge=0, le=256)
     minimum_seconds: float = Field(2.5, gt=0, le=5)
     find_webcam: bool = True
+    maximum_seconds: float = Field(60, ge=5, le=86_400)
+    maximum_pixels: int = Field(10_000_000, ge=4096, le=150_000_000)
+    maximum_megabytes: int = Field(200, ge=1, le=100_000)
+    timeout_seconds: float = Field(60, gt=0, le=3600)
+    memory_megabytes: int = Field(2000, ge=500, le=1_000_000)
 
 
 class ConvertParams(Section):

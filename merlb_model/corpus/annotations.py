@@ -17,7 +17,20 @@ from merlb_model.errors import MerlbError
 from merlb_model.labels import FORERUNNER_COLUMNS, TASKS, annotation_columns
 
 Reason = Literal[
-    "missing_file", "no_label", "invalid_label", "duplicate_row", "unsafe_name", "undecodable", "truncated", "too_short"
+    "missing_file",
+    "no_label",
+    "invalid_label",
+    "duplicate_row",
+    "unsafe_name",
+    "undecodable",
+    "truncated",
+    "too_short",
+    "too_long",
+    "too_large",
+    "changed",
+    "decoder_crash",
+    "timeout",
+    "out_of_memory",
 ]
 """Why a clip is quarantined: the closed list."""
 

@@ -2,55 +2,42 @@
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from contextlib import ExitStack, closing
+from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any, Final
+from typing import Final
 
+import numpy as np
 import pandas as pd
 
-from merlb_model.corpus.annotations import Annotation, Rejection, quarantine_table, read_annotations, streamer_of
-from merlb_model.dataset.store import create_arrays, read_table
+from merlb_model.corpus.annotations import (
+    Annotation,
+    Reason,
+    Rejection,
+    quarantine_table,
+    read_annotations,
+    streamer_of,
+)
+from merlb_model.corpus.fetch import clip_place
+from merlb_model.dataset.decode_clip import ClipJob, Decoded, Refused, RowJob, Rules, decode_clip, decode_into_row
+from merlb_model.dataset.store import PRESENT_COLUMNS, create_arrays, read_table
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, remove_partials, replacing, sha256_of_json, write_json
+from merlb_model.guarded import Limits, Lost, guarded_map
 from merlb_model.labels import MODALITIES
-from merlb_model.media.decode import DECODER_VERSION, MediaError, read_clip
-from merlb_model.media.webcam import find_webcam, read_boxes
-from merlb_model.media.windows import WINDOW_SECONDS, Box, Window, cut
+from merlb_model.media.decode import DECODER_VERSION, MediaLimits
+from merlb_model.media.webcam import read_boxes
+from merlb_model.media.windows import Box, Window
 from merlb_model.params import ExtractParams
-from merlb_model.processes import worker_pool
 from merlb_model.progress import track
 
 MANIFEST_COLUMNS: Final = ("uri", "sha256", "bytes", "shard")
 _EXTRACTION_VERSION: Final = 2
-_LOST_SECONDS: Final = 0.5
-"""A clip that ends this much before its header says is cut off; less is how encoders round."""
-
-
-@dataclass(frozen=True)
-class ClipJob:
-    """A clip to decode."""
-
-    file: str
-    sha256: str
-    box: Box | None
-
-
-def clip_path(uri: str, raw: Path, clips: str | None) -> Path:
-    """Where the clip of a manifest's ``uri`` can be opened: below ``clips`` where given, else below ``raw``.
-
-    The one place that turns a uri into something to open.
-
-    Raises:
-        MerlbError: the place is no folder that this machine can open.
-    """
-    for place in (clips or "", uri):
-        if "://" in place and not place.startswith("file://"):
-            raise MerlbError(f"{place}: only clips in folders can be opened; copy them to a folder first")
-    if clips is None:
-        return raw / uri
-    return Path(clips.removeprefix("file://")) / PurePosixPath(uri).name
+_REASONS: Final[dict[str, Reason]] = {
+    "crash": "decoder_crash",
+    "timeout": "timeout",
+    "out_of_memory": "out_of_memory",
+}
 
 
 def extract(
@@ -89,13 +76,13 @@ def extract(
         kept = fresh if cache is None else cache
         kept.mkdir(parents=True, exist_ok=True)
         remove_partials(kept)
-        missing = [shard for shard, key in keys.items() if not (kept / f"{shard}-{key}").is_dir()]
-        places = {str(PurePosixPath(uri).name): clip_path(uri, raw, clips) for uri in manifest["uri"]}
-        with _pool(params.workers, sum(len(jobs[shard]) for shard in missing)) as pool:
-            _decode_shards(missing, jobs, keys, places, kept, params, pool)
+        folders = {shard: kept / f"{shard}-{key}" for shard, key in keys.items()}
+        missing = {folders[shard]: jobs[shard] for shard in jobs if not folders[shard].is_dir()}
+        places = {PurePosixPath(uri).name: clip_place(uri, raw, clips) for uri in manifest["uri"]}
+        _decode_shards(missing, places, params)
         write_json(fresh / "shards.json", keys)
         mine = _of_shards(rejected, raw, set(keys))
-        rejections = [*mine, *(r for shard, key in keys.items() for r in shard_rejections(kept / f"{shard}-{key}"))]
+        rejections = [*mine, *(r for folder in folders.values() for r in shard_rejections(folder))]
         quarantine_table(rejections).to_csv(fresh / "quarantine.csv", index=False, lineterminator="\n")
     return len(missing), len(keys) - len(missing)
 
@@ -154,80 +141,98 @@ def _key(jobs: list[ClipJob], params: ExtractParams) -> str:
 
 
 def decode(path: Path, job: ClipJob, params: ExtractParams) -> Window | Rejection:
-    """One clip as a window, or why it cannot be used."""
+    """One clip, in this process, as a window, or why it cannot be used."""
     if not path.is_file():
         return Rejection(job.file, "extract", "missing_file", "the clip is not where the manifest says")
-    try:
-        recording = read_clip(path, WINDOW_SECONDS)
-    except MediaError as error:
-        return Rejection(job.file, "extract", "undecodable", str(error))
-    longest = max(recording.video_seconds, recording.audio_seconds)
-    found = f"video {recording.video_seconds:.2f} s, audio {recording.audio_seconds:.2f} s"
-    if min(recording.promised_seconds, WINDOW_SECONDS) - longest > _LOST_SECONDS:
-        promise = f"the file's header promises {recording.promised_seconds:.2f} s"
-        return Rejection(job.file, "extract", "truncated", f"{found}; {promise}: fetch the clip again")
-    if longest < params.minimum_seconds:
-        return Rejection(job.file, "extract", "too_short", f"{found}; expected {params.minimum_seconds:g} s of either")
-    box = job.box
-    if box is None and params.find_webcam:
-        box = find_webcam([recording.frames[slot] for slot in sorted(recording.frames)])
-    return cut(recording, 0.0, box, params.minimum_seconds)
+    result = decode_clip(path, job.box, _rules(params))
+    return Rejection(job.file, "extract", result.reason, result.detail) if isinstance(result, Refused) else result
 
 
-def _decode_in_worker(path: str, job: ClipJob, params: dict[str, Any]) -> Window | Rejection:
-    return decode(Path(path), job, ExtractParams(**params))
-
-
-@contextmanager
-def _pool(workers: int, clips: int) -> Iterator[ProcessPoolExecutor | None]:
-    """Decoding processes: as many as cores, or ``workers``; none for a handful of clips."""
-    count = min(workers or os.cpu_count() or 1, clips)
-    if count < 2 or clips < 4:
-        yield None
-        return
-    with worker_pool(count) as pool:
-        yield pool
-
-
-def _decode_shards(
-    shards: list[str],
-    jobs: dict[str, list[ClipJob]],
-    keys: dict[str, str],
-    places: dict[str, Path],
-    cache: Path,
-    params: ExtractParams,
-    pool: ProcessPoolExecutor | None,
-) -> None:
-    ordered = [job for shard in shards for job in jobs[shard]]
-    arguments = (
-        [str(places[job.file].resolve()) for job in ordered],
-        ordered,
-        [params.model_dump()] * len(ordered),
+def _rules(params: ExtractParams) -> Rules:
+    return Rules(
+        params.minimum_seconds,
+        params.find_webcam,
+        MediaLimits(params.maximum_pixels, params.maximum_seconds),
+        params.maximum_megabytes * 1_000_000,
     )
-    results = map(_decode_in_worker, *arguments) if pool is None else pool.map(_decode_in_worker, *arguments)
-    decoded = track(results, "decode", total=len(ordered))
-    for shard in shards:
-        _write_shard(cache / f"{shard}-{keys[shard]}", jobs[shard], decoded)
 
 
-def _write_shard(folder: Path, jobs: list[ClipJob], decoded: Iterator[Window | Rejection]) -> None:
-    """Take this shard's results from ``decoded`` and write arrays, ``rows.parquet`` and ``rejected.json``."""
-    windows: list[Window] = []
-    rows: list[dict[str, Any]] = []
-    rejected: list[Rejection] = []
-    for job, result in zip(jobs, decoded, strict=False):
-        if isinstance(result, Rejection):
-            rejected.append(result)
-            continue
-        windows.append(result)
-        flags = {f"present_{name}": bool(result.present[index]) for index, name in enumerate(MODALITIES)}
-        rows.append({"file": job.file, **flags, "valid_frames": result.valid_frames})
-    with replacing(folder) as fresh:
-        fresh.mkdir()
-        arrays = create_arrays(fresh, len(windows))
-        for index, window in enumerate(windows):
-            for name in MODALITIES:
-                arrays[name][index] = getattr(window, name)
-        columns = ["file", *(f"present_{name}" for name in MODALITIES), "valid_frames"]
-        pd.DataFrame(rows, columns=columns).to_parquet(fresh / "rows.parquet", index=False)
-        write_json(fresh / "rejected.json", [asdict(rejection) for rejection in rejected])
+def _decode_shards(missing: dict[Path, list[ClipJob]], places: dict[str, str], params: ExtractParams) -> None:
+    """Decode the clips of each folder in ``missing`` and leave the folder once its last clip is done."""
+    clips = sum(len(jobs) for jobs in missing.values())
+    workers = min(params.workers or len(os.sched_getaffinity(0)), clips)
+    limits = Limits(params.timeout_seconds, params.memory_megabytes * 1_000_000)
+    rules = _rules(params)
+    with ExitStack() as unfinished:
+        shards: dict[str, _Shard] = {}
+
+        def row_jobs() -> Iterator[RowJob]:
+            for folder, jobs in missing.items():
+                shard = _Shard(folder, jobs)
+                unfinished.push(shard.leave)
+                if not jobs:
+                    shard.finish()
+                shards[str(shard.fresh)] = shard
+                for row, job in enumerate(jobs):
+                    yield RowJob(job, places[job.file], rules, str(shard.fresh), row)
+
+        with closing(guarded_map(decode_into_row, row_jobs(), workers, limits)) as results:
+            for job, result in track(results, "decode", total=clips):
+                shards[job.folder].take(job, result)
+
+
+class _Shard:
+    """A folder of decoded clips in work: under a temporary name until its last clip is done.
+
+    It holds the arrays, a row a usable clip, ordered by file; ``rows.parquet`` and ``rejected.json``.
+    """
+
+    def __init__(self, folder: Path, jobs: list[ClipJob]) -> None:
+        self._jobs = jobs
+        self._replacing = replacing(folder)
+        self._results: dict[int, Decoded | Rejection] = {}
+        self.fresh = self._replacing.__enter__()
+        self.leave = self._replacing.__exit__
+        self.fresh.mkdir()
+        create_arrays(self.fresh, len(jobs))
+
+    def take(self, job: RowJob, result: Decoded | Refused | Lost) -> None:
+        file = job.clip.file
+        if isinstance(result, Refused):
+            self._results[job.row] = Rejection(file, "extract", result.reason, result.detail)
+        elif isinstance(result, Lost):
+            self._results[job.row] = Rejection(file, "extract", _REASONS[result.how], result.detail)
+        else:
+            self._results[job.row] = result
+        if len(self._results) == len(self._jobs):
+            self.finish()
+
+    def finish(self) -> None:
+        used, rows, rejected = [], [], []
+        for row, job in enumerate(self._jobs):
+            result = self._results[row]
+            if isinstance(result, Rejection):
+                rejected.append(result)
+                continue
+            used.append(row)
+            rows.append((job.file, *result.present, result.valid_frames))
+        if rejected:
+            _keep_rows(self.fresh, used)
+        table = pd.DataFrame(rows, columns=["file", *PRESENT_COLUMNS, "valid_frames"])
+        table.to_parquet(self.fresh / "rows.parquet", index=False)
+        write_json(self.fresh / "rejected.json", [asdict(rejection) for rejection in rejected])
+        self.leave(None, None, None)
+
+
+def _keep_rows(folder: Path, used: list[int]) -> None:
+    """Make the arrays in ``folder`` anew of their rows ``used``; no more than a row is held."""
+    with replacing(folder / "kept") as kept:
+        kept.mkdir()
+        arrays = create_arrays(kept, len(used))
+        for name in MODALITIES:
+            every = np.load(folder / f"{name}.npy", mmap_mode="r")
+            for row, old in enumerate(used):
+                arrays[name][row] = every[old]
+    for name in MODALITIES:
+        (folder / "kept" / f"{name}.npy").replace(folder / f"{name}.npy")
+    (folder / "kept").rmdir()

@@ -9,7 +9,8 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from merlb_model.corpus.annotations import Rejection
-from merlb_model.dataset.extract import ClipJob, decode
+from merlb_model.dataset.decode_clip import ClipJob
+from merlb_model.dataset.extract import decode
 from merlb_model.errors import MerlbError
 from merlb_model.evaluation.evaluate import load_trained
 from merlb_model.files import read_json, replacing

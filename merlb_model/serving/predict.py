@@ -10,7 +10,8 @@ import pandas as pd
 
 from merlb_model.corpus.annotations import Rejection, quarantine_table, streamer_of
 from merlb_model.corpus.folder import CLIP_SUFFIXES
-from merlb_model.dataset.extract import ClipJob, decode
+from merlb_model.dataset.decode_clip import ClipJob
+from merlb_model.dataset.extract import decode
 from merlb_model.dataset.store import PRESENT_COLUMNS, write_table
 from merlb_model.errors import MerlbError
 from merlb_model.files import replacing

@@ -15,7 +15,7 @@ LAYERS = [
     {"nn", "dataset"},
     {"corpus"},
     {"media"},
-    {"tracking", "labels", "params", "errors", "files", "processes", "progress", "schemas"},
+    {"tracking", "labels", "params", "errors", "files", "guarded", "processes", "progress", "schemas"},
 ]
 TENSORFLOW_PLACES = ("nn/", "training/", "dataset/loader.py", "evaluation/", "serving/")
 TENSORFLOW = {"tensorflow", "keras"}
