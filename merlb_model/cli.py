@@ -463,6 +463,33 @@ def doctor(context: typer.Context) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def capture(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="A file, or a URL: Twitch, HLS, RTMP.")],
+    streamer: Annotated[str, typer.Option(help="Who broadcasts.")],
+    name: Annotated[str, typer.Option("--source", help="The folder's name in data/sources.")],
+    game: Annotated[str, typer.Option(help="What is played.")] = "",
+    seconds: Annotated[float | None, typer.Option(help="Stop after so much of the stream.", min=5)] = None,
+    limit_gb: Annotated[
+        float | None,
+        typer.Option(help="Stop when the folder's clips hold so much  [default: 1 GB of disk left]", min=0),
+    ] = None,
+    patience: Annotated[float, typer.Option(help="Seconds to wait for a stream that broke off.", min=0)] = 300.0,
+) -> None:
+    """Cut a recording or stream into clips of 5 s.
+
+    They go to data/sources/<name>/clips. Ctrl-C stops; the next capture goes on numbering.
+    """
+    from merlb_model.corpus.capture import Limits, source_folder
+    from merlb_model.corpus.capture import capture as cut
+
+    folder = source_folder(_here(context).root / "data/sources", name)
+    done = cut(source, folder, streamer, game, Limits.of(seconds, limit_gb, patience))
+    typer.echo(f"{folder / 'clips'}: {done.line}")
+    typer.echo(f"next: merlb label {name}")
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error is one line on stderr and exit code 1, Ctrl-C is 130."""
     words = sys.argv[1:] if arguments is None else arguments
