@@ -1,5 +1,6 @@
 """Coded packets of a file or a live source, in one time line; a network source that breaks off is opened again."""
 
+import logging
 import queue
 import threading
 import time
@@ -111,21 +112,20 @@ class Broadcast:
             MediaError: it cannot be opened at the first try, or holds no video and no sound.
         """
         line = _TimeLine()
-        connection = self._connect(again=False)
-        while True:
+        connection: _Connection | None = self._connect(again=False)
+        attempt, heard = 0, time.monotonic()
+        while connection is not None:
             new = False
             for packet in connection.packets(self._stop):
                 if (placed := line.place(packet, connection.repeats)) is not None:
                     new = True
                     yield placed
-            ended = connection.is_complete(line.furthest, new)
             connection.leave()
-            if self._stop.is_set() or ended:
+            if self._stop.is_set() or connection.is_complete(line.furthest, new):
                 return
-            again = self._reconnect()
-            if again is None:
-                return
-            connection = again
+            if new:
+                attempt, heard = 0, time.monotonic()
+            connection, attempt = self._reconnect(attempt, heard + self._patience)
             line.reopened()
 
     def _connect(self, again: bool) -> "_Connection":
@@ -133,19 +133,17 @@ class Broadcast:
         self.seconds = connection.wait_open(self._stop)
         return connection
 
-    def _reconnect(self) -> "_Connection | None":
-        """Open the source again; None when it stays away, or on ``stop``."""
-        given_up = time.monotonic() + self._patience
-        attempt = 0
-        while not self._stop.wait(self._pauses[min(attempt, len(self._pauses) - 1)]):
+    def _reconnect(self, attempt: int, until: float) -> tuple["_Connection | None", int]:
+        """Open the source again, with growing pauses; None when nothing new has come ``until`` then, or on stop."""
+        while time.monotonic() < until and not self._stop.wait(self._pauses[min(attempt, len(self._pauses) - 1)]):
             attempt += 1
-            self.reopened += 1
             try:
-                return self._connect(again=True)
+                connection = self._connect(again=True)
             except MediaError:
-                if time.monotonic() > given_up:
-                    return None
-        return None
+                continue
+            self.reopened += 1
+            return connection, attempt
+        return None, attempt
 
 
 class _TimeLine:
@@ -209,6 +207,7 @@ class _Connection:
         self._opened = threading.Event()
         self._left = threading.Event()
         self._broken: MediaError | None = None
+        self._page: _PageStream | None = None
         self._seconds: float | None = None
         self._ends_at: float | None = None
         threading.Thread(target=self._read, name=f"reads {source[:40]}", daemon=True).start()
@@ -245,6 +244,8 @@ class _Connection:
         """Whether the end that was reached is the source's own."""
         if not self._network:
             return True
+        if self._page is not None:
+            return self._page.is_complete
         if self._ends_at is None:
             return False
         return not new or furthest >= Fraction(self._ends_at) - Fraction(GAP_SECONDS)
@@ -266,6 +267,8 @@ class _Connection:
                     return
         except (FFmpegError, OSError):
             pass  # it broke off; what came before counts
+        if self._page is not None:
+            self._page.close()
         self._hand_over(None)
 
     def _hand_over(self, packet: Coded | None) -> bool:
@@ -294,7 +297,8 @@ class _Connection:
     def _repeats(self, container: Any) -> float:
         if self._ends_at is not None:
             return float("inf")
-        return _REPEATED_SECONDS if "hls" in container.format.name or self._source.startswith("http") else 0.0
+        tells_again = self._page is not None or container.format.name == "hls"
+        return _REPEATED_SECONDS if tells_again else 0.0
 
     def _open_container(self) -> Any:
         if not self._network:
@@ -303,8 +307,9 @@ class _Connection:
                 raise FileNotFoundError(f"no such file {path}")
             # A path is never read as a protocol, and no playlist inside a file opens anything else.
             return av.open(f"file:{path}", options={"protocol_whitelist": "file"})
-        if (stream := _from_streamlink(self._source)) is not None:
-            return av.open(stream)
+        self._page = _from_streamlink(self._source)
+        if self._page is not None:
+            return av.open(self._page)
         options = {"protocol_whitelist": _NETWORK_PROTOCOLS}
         timeout = (_OPEN_SECONDS, _STALL_SECONDS)
         if not self._again:
@@ -315,15 +320,38 @@ class _Connection:
             return av.open(self._source, options=options, timeout=timeout)
 
 
-def _from_streamlink(url: str) -> Any:
-    """The best stream behind a page's URL, readable like a file; None where streamlink knows no such page."""
+class _PageStream:
+    """What streamlink reads, as a file; where it breaks off, it ends."""
+
+    def __init__(self, stream: Any) -> None:
+        self._stream = stream
+
+    def read(self, size: int) -> bytes:
+        try:
+            return bytes(self._stream.read(size))
+        except OSError:
+            return b""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether its playlist has told its end."""
+        worker = getattr(self._stream, "worker", None)
+        return getattr(worker, "playlist_end", None) is not None
+
+    def close(self) -> None:
+        self._stream.close()
+
+
+def _from_streamlink(url: str) -> _PageStream | None:
+    """The best stream behind a page's URL; None where streamlink knows no such page."""
     if url.startswith(("rtmp", "rtsp", "udp", "tcp", "srt")):
         return None
     if url.startswith("http") and url.split("?")[0].lower().endswith(_NOT_FOR_STREAMLINK):
         return None
-    from streamlink.session import Streamlink
     from streamlink.exceptions import NoPluginError, StreamlinkError
+    from streamlink.session.session import Streamlink
 
+    logging.getLogger("streamlink").addHandler(logging.NullHandler())  # its lines would tear the progress apart
     session = Streamlink()
     session.set_option("stream-timeout", _STALL_SECONDS)
     try:
@@ -334,7 +362,7 @@ def _from_streamlink(url: str) -> Any:
         streams = session.streams(url)
         if "best" not in streams:
             raise MediaError(f"{url}: nothing is on the air there")
-        return streams["best"].open()
+        return _PageStream(streams["best"].open())
     except StreamlinkError as error:
         raise MediaError(f"{url}: {' '.join(str(error).split())}") from None
 
