@@ -490,6 +490,31 @@ def capture(
     typer.echo(f"next: merlb label {name}")
 
 
+@app.command()
+def label(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The folder's name in data/sources.")],
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Label own clips in the browser.
+
+    Every answer goes to labels/<annotator>.csv and annotations.csv at once. Ctrl-C stops.
+    """
+    import webbrowser
+
+    from merlb_model.corpus.capture import source_folder
+    from merlb_model.corpus.label_server import serve as run_page
+
+    def opened(address: str) -> None:
+        print(f"merlb label: {address} labels {folder}; Ctrl-C stops, every answer is kept", flush=True)
+        if browser:
+            webbrowser.open(address)
+
+    folder = source_folder(_here(context).root / "data/sources", name)
+    run_page(folder, name, port, opened)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error is one line on stderr and exit code 1, Ctrl-C is 130."""
     words = sys.argv[1:] if arguments is None else arguments

@@ -3,6 +3,7 @@
 import hashlib
 import json
 import math
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -16,10 +17,14 @@ _BLOCK_BYTES = 1 << 20
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; rename it over ``target`` when the block ends well.
 
     The block makes a file or a folder there. A block that raises leaves ``target`` as it was.
+
+    Args:
+        target: what is replaced.
+        durable: for a file that no command can make again: it is on the disk, not on its way there, when this ends.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     holder = Path(tempfile.mkdtemp(prefix=f".{target.name}.", suffix=".partial", dir=target.parent))
@@ -28,9 +33,21 @@ def replacing(target: Path) -> Iterator[Path]:
         yield fresh
         if target.is_dir() and not target.is_symlink():
             target.rename(holder / "old")
+        if durable:
+            _sync(fresh)
         fresh.rename(target)
+        if durable:
+            _sync(target.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)
 
 
 def remove_partials(folder: Path, before: float = math.inf) -> None:

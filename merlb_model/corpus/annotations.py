@@ -82,6 +82,11 @@ def write_rows(path: Path, rows: Iterable[Mapping[str, str]]) -> None:
         writer.writerows(rows)
 
 
+def is_unlabelled(row: Mapping[str, str]) -> bool:
+    """Whether a task's cells are all empty: nobody has labelled it yet, or the annotators do not agree."""
+    return any(not any(row[column] for column in annotation_columns(task)) for task in TASKS)
+
+
 def read_annotations(path: Path) -> tuple[list[Annotation], list[Rejection]]:
     """Read an annotation table; rows without a valid label are rejected, the others kept, ordered by file.
 
