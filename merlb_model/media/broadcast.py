@@ -1,6 +1,7 @@
 """Coded packets of a file or a live source, in one time line; a network source that breaks off is opened again."""
 
 import logging
+import math
 import queue
 import threading
 import time
@@ -17,10 +18,15 @@ from merlb_model.media.decode import MediaError
 
 PAUSES: Final = (0.5, 1.0, 2.0, 4.0, 8.0, 15.0, 30.0)
 """Seconds before each new try to open a source that broke off; the last one stays."""
-GAP_SECONDS: Final = 1.0
-"""Where all tracks leap this far, time begins anew: what was cut across the gap would not be 5 s of the stream."""
+_GAP_SECONDS: Final = 0.5
+"""Where all tracks of a network source leap this far, something was lost and time begins anew: what was cut across the
+gap would not be 5 s of the stream. A file's times are its own: a picture may stand still for long."""
+_STEP_BACK_SECONDS: Final = 1.0
+"""A step back that is smaller is a damaged time, and its packet is left out; a larger one begins time anew."""
 _REPEATED_SECONDS: Final = 120
 """A live playlist lists its last minute again when it is opened again."""
+_END_SECONDS: Final = 1.0
+"""A finite source that ends this near to its length has ended; sooner, it broke off."""
 _OPEN_SECONDS: Final = 20.0
 _STALL_SECONDS: Final = 30.0
 _PACKETS_AHEAD: Final = 512
@@ -111,7 +117,7 @@ class Broadcast:
         Raises:
             MediaError: it cannot be opened at the first try, or holds no video and no sound.
         """
-        line = _TimeLine()
+        line = _TimeLine(_GAP_SECONDS if is_network(self._source) else math.inf)
         connection: _Connection | None = self._connect(again=False)
         attempt, heard = 0, time.monotonic()
         while connection is not None:
@@ -149,8 +155,9 @@ class Broadcast:
 class _TimeLine:
     """Drops what a source tells a second time, and sees where its time leaps."""
 
-    def __init__(self) -> None:
+    def __init__(self, gap_seconds: float) -> None:
         self.furthest = Fraction(0)
+        self._gap = gap_seconds
         self._number = 0
         self._last: dict[str, Fraction] = {}
         self._formats: dict[str, tuple[Any, ...]] = {}
@@ -164,11 +171,11 @@ class _TimeLine:
         decoded = packet.dts * packet.time_base
         last = self._last.get(packet.kind)
         if last is not None and decoded <= last:
-            back = GAP_SECONDS if self._caught_up else max(repeats, GAP_SECONDS)
+            back = _STEP_BACK_SECONDS if self._caught_up else max(repeats, _STEP_BACK_SECONDS)
             if last - decoded <= back:
                 return None
             self._begin_anew()
-        elif self._last and (decoded > self.furthest + Fraction(GAP_SECONDS) or self._is_other(packet)):
+        elif self._last and (decoded - self.furthest > self._gap or self._is_other(packet)):
             self._begin_anew()
         if last is not None:
             self._caught_up = True
@@ -191,7 +198,7 @@ class _TimeLine:
 def _format_of(stream: Any) -> tuple[Any, ...]:
     codec = stream.codec_context
     shape = (codec.width, codec.height) if stream.type == "video" else (codec.sample_rate, codec.layout.name)
-    return codec.name, shape, codec.extradata
+    return codec.name, shape, codec.extradata, stream.time_base
 
 
 class _Connection:
@@ -248,7 +255,7 @@ class _Connection:
             return self._page.is_complete
         if self._ends_at is None:
             return False
-        return not new or furthest >= Fraction(self._ends_at) - Fraction(GAP_SECONDS)
+        return not new or furthest >= self._ends_at - _END_SECONDS
 
     def leave(self) -> None:
         self._left.set()
@@ -296,7 +303,7 @@ class _Connection:
 
     def _repeats(self, container: Any) -> float:
         if self._ends_at is not None:
-            return float("inf")
+            return math.inf
         tells_again = self._page is not None or container.format.name == "hls"
         return _REPEATED_SECONDS if tells_again else 0.0
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any, Final
 
 import av
+import numpy as np
 from av.error import FFmpegError
 
 from merlb_model.media.broadcast import Coded, Kind
@@ -227,6 +228,7 @@ class _Pictures:
 
     def __init__(self) -> None:
         self._decoder: Any = None
+        self._time_base = Fraction(1)
         self._fed = 0  # packets of the cutter's list that the decoder has had
         self._ahead: deque[Any] = deque()  # decoded, of the next clip
         self._held: Any = None  # the frame that is still shown when the clip begins
@@ -280,16 +282,15 @@ class _Pictures:
         return bool(frame.pts * frame.time_base + _ROUNDING >= end)
 
     def _decode(self, packet: Coded) -> list[Any]:
-        decoder = packet.stream.codec_context
-        if self._decoder is not decoder:
-            self._decoder = decoder
-            decoder.flush_buffers()
-        return _decoded(
-            decoder, _packet(packet.data, packet.pts, packet.dts, packet.duration, packet.time_base, packet.key)
-        )
+        if self._decoder is None:  # kept when the source is opened again: its pictures build on each other
+            self._decoder = packet.stream.codec_context
+            self._time_base = packet.time_base
+            self._decoder.flush_buffers()
+        coded = _packet(packet.data, packet.pts, packet.dts, packet.duration, packet.time_base, packet.key)
+        return _decoded(self._decoder, coded, packet.time_base)
 
     def _drain(self) -> list[Any]:
-        frames = _decoded(self._decoder, None)
+        frames = _decoded(self._decoder, None, self._time_base)
         self._decoder.flush_buffers()
         return frames
 
@@ -304,11 +305,14 @@ class _Pictures:
         return packets[first:]
 
 
-def _decoded(decoder: Any, packet: Any) -> list[Any]:
+def _decoded(decoder: Any, packet: Any, time_base: Fraction) -> list[Any]:
     try:
-        return [frame for frame in decoder.decode(packet) if frame.pts is not None]
+        frames = [frame for frame in decoder.decode(packet) if frame.pts is not None]
     except FFmpegError:
         return []  # a damaged packet costs itself alone
+    for frame in frames:
+        frame.time_base = time_base  # the last ones out of a decoder tell none
+    return frames
 
 
 class _Encoder:
@@ -348,12 +352,18 @@ class _Encoder:
 
 
 def _encoded_sound(packets: list[Any], source: Any, target: Any, rate: int) -> Iterator[Any]:
-    """AAC of a sound that mp4 does not take."""
+    """AAC of a sound that mp4 does not take: 5 s from the clip's start."""
     decoder = source.codec_context
     decoder.flush_buffers()
     resampler = av.AudioResampler(format="fltp", layout="stereo", rate=rate)
-    frames = [frame for packet in packets for frame in _decoded(decoder, packet)]
-    for frame in frames:
-        for part in resampler.resample(frame):
-            yield from target.encode(part)
+    frames = [frame for packet in packets for frame in _decoded(decoder, packet, packet.time_base)]
+    if not frames:
+        return
+    before = max(0, -round(frames[0].pts * frames[0].time_base * rate))
+    late = max(0, round(frames[0].pts * frames[0].time_base * rate))
+    parts = [part.to_ndarray() for frame in frames for part in resampler.resample(frame)]
+    samples = np.concatenate(parts, axis=1)[:, before : before + CLIP_SECONDS * rate - late]
+    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(samples), format="fltp", layout="stereo")
+    frame.sample_rate, frame.pts, frame.time_base = rate, late, Fraction(1, rate)
+    yield from target.encode(frame)
     yield from target.encode(None)

@@ -1,20 +1,18 @@
 """The labelling page in a real browser, with a real server that is killed."""
 
 import csv
-import json
 import os
 import re
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from playwright.sync_api import Browser, Page, expect, sync_playwright
 
-from merlb_model.corpus.annotations import LABEL_COLUMNS, read_annotations, read_rows
+from merlb_model.corpus.annotations import read_annotations, read_rows
 from merlb_model.labels import TASKS
 from tests.live_source import write_stream
 
@@ -61,7 +59,10 @@ class LabelServer:
     def __init__(self, workspace: Path, port: int = 0) -> None:
         command = [sys.executable, "-m", "merlb_model.cli", "-w", str(workspace), "label", "mine", "--no-browser"]
         self._process = subprocess.Popen(
-            [*command, "--port", str(port)], stdout=subprocess.PIPE, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}
+            [*command, "--port", str(port)],
+            stdout=subprocess.PIPE,
+            text=True,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
         )
         assert self._process.stdout
         found = re.search(r"http://127\.0\.0\.1:(\d+)/", self._process.stdout.readline())
@@ -174,7 +175,9 @@ def test_the_clip_plays_and_can_be_sought(page, source, start) -> None:
     page.wait_for_function("document.getElementById('video').readyState >= 2")
     assert page.evaluate("document.getElementById('video').duration") == pytest.approx(5, abs=0.1)
     page.evaluate("document.getElementById('video').currentTime = 4")
-    page.wait_for_function("!document.getElementById('video').seeking && document.getElementById('video').currentTime > 3")
+    page.wait_for_function(
+        "!document.getElementById('video').seeking && document.getElementById('video').currentTime > 3"
+    )
 
 
 def test_every_class_has_a_button_and_the_page_needs_nothing_from_elsewhere(page, source, start) -> None:
