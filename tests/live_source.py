@@ -1,7 +1,8 @@
 """A live HLS stream on loopback: segments by PyAV, listed one after the other as a broadcaster's server does."""
 
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from fractions import Fraction
 from functools import partial
@@ -71,6 +72,14 @@ class LivePlaylist:
         fresh = self.folder / "fresh"
         fresh.write_text("\n".join([*lines, ""]))
         fresh.rename(self.folder / "live.m3u8")
+
+    def send_until(self, true: Callable[[], object], seconds: float = 300) -> None:
+        """A segment every half second until ``true``, as long as there are any."""
+        deadline = time.monotonic() + seconds
+        while not true():
+            assert time.monotonic() < deadline
+            self.send(1)
+            time.sleep(0.5)
 
 
 class _Quiet(SimpleHTTPRequestHandler):
