@@ -180,6 +180,7 @@ def test_the_clip_plays_and_can_be_sought(page, source, start) -> None:
     )
 
 
+@pytest.mark.slow
 def test_every_class_has_a_button_and_the_page_needs_nothing_from_elsewhere(page, source, start) -> None:
     asked: list[str] = []
     complaints: list[str] = []
@@ -197,6 +198,7 @@ def test_every_class_has_a_button_and_the_page_needs_nothing_from_elsewhere(page
     assert complaints == []
 
 
+@pytest.mark.slow
 def test_two_annotators_do_not_see_each_other_but_their_agreement(page, source, start) -> None:
     server = start()
     for name in ("ada", "bob"):
@@ -207,12 +209,3 @@ def test_two_annotators_do_not_see_each_other_but_their_agreement(page, source, 
             press_all_tasks(page, clip)
         saved(page)
     expect(page.locator("#agreement tbody tr").first).to_have_text(re.compile(r"valence\s*4\s*1\.00\s*1\.00"))
-
-
-def test_only_one_label_command_at_a_time(source, start, tmp_path) -> None:
-    start()
-    command = [sys.executable, "-m", "merlb_model.cli", "-w", str(tmp_path), "label", "mine", "--no-browser"]
-    second = subprocess.run(
-        command, capture_output=True, text=True, env={**os.environ, "PYTHONPATH": str(ROOT)}, check=False
-    )
-    assert second.returncode == 1 and "another `merlb label` is at work" in second.stderr

@@ -163,7 +163,10 @@ def assert_seamless(folder: Path) -> None:
     np.testing.assert_allclose(greys, [grey_of(first + k) for k in range(len(greys))], atol=8)
 
 
-@pytest.mark.parametrize("scheme", ["http", "hls://http"], ids=["decoder", "streamlink"])
+@pytest.mark.parametrize(
+    "scheme",
+    [pytest.param("http", id="decoder"), pytest.param("hls://http", id="streamlink", marks=pytest.mark.slow)],
+)
 def test_a_server_that_dies_and_comes_back_costs_nothing_that_it_still_lists(
     scheme: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -203,7 +206,7 @@ def start_merlb(workspace: Path, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
 
 
-@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("number", [signal.SIGTERM, pytest.param(signal.SIGINT, marks=pytest.mark.slow)])
 def test_a_signal_leaves_whole_clips_no_half_one_and_no_child(number: signal.Signals, tmp_path: Path) -> None:
     live = LivePlaylist(tmp_path / "hls", 60, listed=15)
     live.send(6)
@@ -221,6 +224,7 @@ def test_a_signal_leaves_whole_clips_no_half_one_and_no_child(number: signal.Sig
     assert leftovers(folder) == [] and not any(child.is_running() for child in children)
 
 
+@pytest.mark.slow
 def test_a_capture_that_is_killed_leaves_whole_clips(tmp_path: Path) -> None:
     source = write_stream(tmp_path / "long.mp4", 60, gop=33)
     folder = tmp_path / "data/sources/mine"
