@@ -490,6 +490,58 @@ def doctor(context: typer.Context) -> None:
         raise typer.Exit(1)
 
 
+@app.command()
+def capture(
+    context: typer.Context,
+    source: Annotated[str, typer.Argument(help="A file, or a URL: Twitch, HLS, RTMP.")],
+    streamer: Annotated[str, typer.Option(help="Who broadcasts.")],
+    name: Annotated[str, typer.Option("--source", help="The folder's name in data/sources.")],
+    game: Annotated[str, typer.Option(help="What is played.")] = "",
+    seconds: Annotated[float | None, typer.Option(help="Stop after so much of the stream.", min=5)] = None,
+    limit_gb: Annotated[
+        float | None,
+        typer.Option(help="Stop when the folder's clips hold so much  [default: 1 GB of disk left]", min=0),
+    ] = None,
+    patience: Annotated[float, typer.Option(help="Seconds to wait for a stream that broke off.", min=0)] = 300.0,
+) -> None:
+    """Cut a recording or stream into clips of 5 s.
+
+    They go to data/sources/<name>/clips. Ctrl-C stops; the next capture goes on numbering.
+    """
+    from merlb_model.corpus.capture import Limits, source_folder
+    from merlb_model.corpus.capture import capture as cut
+
+    folder = source_folder(_here(context).root / "data/sources", name)
+    done = cut(source, folder, streamer, game, Limits.of(seconds, limit_gb, patience))
+    typer.echo(f"{folder / 'clips'}: {done.line}")
+    typer.echo(f"next: merlb label {name}")
+
+
+@app.command()
+def label(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="The folder's name in data/sources.")],
+    port: Annotated[int, typer.Option(help="0 takes a free one.", min=0, max=65535)] = 0,
+    browser: Annotated[bool, typer.Option("--browser/--no-browser", help="Open the page.")] = True,
+) -> None:
+    """Label own clips in the browser.
+
+    Every answer goes to labels/<annotator>.csv and annotations.csv at once. Ctrl-C stops.
+    """
+    import webbrowser
+
+    from merlb_model.corpus.capture import source_folder
+    from merlb_model.corpus.label_server import serve as run_page
+
+    def opened(address: str) -> None:
+        print(f"merlb label: {address} labels {folder}; Ctrl-C stops, every answer is kept", flush=True)
+        if browser:
+            webbrowser.open(address)
+
+    folder = source_folder(_here(context).root / "data/sources", name)
+    run_page(folder, name, port, opened)
+
+
 def main(arguments: list[str] | None = None) -> None:
     """Run the command; an error is one line on stderr and exit code 1, Ctrl-C is 130."""
     words = sys.argv[1:] if arguments is None else arguments

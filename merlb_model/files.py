@@ -20,11 +20,15 @@ _LONGEST_COPY_BYTES = 1 << 30
 
 
 @contextmanager
-def replacing(target: Path) -> Iterator[Path]:
+def replacing(target: Path, durable: bool = False) -> Iterator[Path]:
     """Yield a temporary path beside ``target``; rename it over ``target`` when the block ends well.
 
     The block makes a file or a folder there. A block that raises leaves ``target`` as it was. What killed writers of
     ``target`` left beside it is removed first.
+
+    Args:
+        target: what is replaced.
+        durable: for a file that no command can make again: it is on the disk, not on its way there, when this ends.
     """
     target.parent.mkdir(parents=True, exist_ok=True)
     _sweep(target)
@@ -34,7 +38,11 @@ def replacing(target: Path) -> Iterator[Path]:
         yield fresh
         if target.is_dir() and not target.is_symlink():
             target.rename(holder / "old")
+        if durable:
+            _sync(fresh)
         fresh.rename(target)
+        if durable:
+            _sync(target.parent)
     finally:
         shutil.rmtree(holder, ignore_errors=True)
         _unlock(lock)
@@ -75,6 +83,14 @@ def _lock(folder: Path, wait: int = 0) -> int | None:
 
 def _unlock(handle: int | None) -> None:
     if handle is not None:
+        os.close(handle)
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
         os.close(handle)
 
 

@@ -242,10 +242,11 @@ def _annotation(row: Mapping[str, str]) -> Annotation | Flaw:
 @lru_cache(maxsize=4096)
 def _labels(values: tuple[tuple[str, ...], ...]) -> Mapping[str, str] | Flaw:
     """A row's labels from the fields of each task's columns. Rows repeat themselves, so answers are kept and shared."""
-    if not any(field for fields in values for field in fields):
-        return Flaw("no_label", "its row has no label")
     labels = {}
+    empty = [task for task, fields in zip(TASKS, values, strict=True) if not any(fields)]
     for task, fields in zip(TASKS, values, strict=True):
+        if task in empty:
+            continue  # nobody has labelled it yet, or the annotators do not agree
         if kind := _wrong_fields(fields):
             what = {"empty_label": "empty", "nan_label": "NaN", "not_a_number": "not 0 or 1"}.get(kind, "not one-hot")
             shown = ", ".join(
@@ -254,7 +255,7 @@ def _labels(values: tuple[tuple[str, ...], ...]) -> Mapping[str, str] | Flaw:
             )
             return Flaw(kind, f"{task} is {what}: {shown}")
         labels[task] = TASKS[task][[float(field) for field in fields].index(1.0)]
-    return MappingProxyType(labels)
+    return Flaw("no_label", f"no label yet for {', '.join(empty)}") if empty else MappingProxyType(labels)
 
 
 def _wrong_fields(fields: tuple[str, ...]) -> Kind | None:

@@ -36,7 +36,7 @@ Kind = Literal[
 MEANINGS: Final[dict[Kind, str]] = {
     "no_clip": "row names no clip: quarantined",
     "no_row": "clip that no row names: quarantined",
-    "no_label": "row without any label: left aside",
+    "no_label": "row without a label in some task: left aside",
     "empty_label": "row with a task left empty: quarantined",
     "nan_label": "row with NaN for a label: quarantined",
     "not_a_number": "row with a label that is not 0 or 1: quarantined",

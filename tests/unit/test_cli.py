@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[2]
 STAGES = ["ingest", "extract", "convert", "split", "validate", "oversample", "train", "evaluate", "export"]
 COMMANDS = [
     *STAGES,
-    *("promote", "predict", "compress", "explain", "live", "serve"),
+    *("promote", "predict", "compress", "explain", "live", "serve", "capture", "label"),
     *("run", "results", "report", "cross-validate", "compare", "describe", "study", "prune", "doctor"),
 ]
 
