@@ -50,6 +50,9 @@ def gather(source: Path, layout: Literal["published", "folder"], params: IngestP
         inventory = _inventory(source, layout, params, unpacked, problems)
         ledger = Ledger()
         write_rows(out / "annotations.csv", track(_rows(inventory, ledger, problems), "read rows", unit="row"))
+        if not ledger.annotations():
+            first = f"{ledger.rejected[0].file}: {ledger.rejected[0].detail}" if ledger.rejected else "no row at all"
+            raise MerlbError(f"{source}: no clip has its labels ({first}); mend the tables, or use `merlb label`")
         _compare_with_clips(ledger, inventory, problems)
         _compare_streamers(ledger.annotations(), problems)
         write_json(out / BOXES, {name: list(box) for name, box in _boxes(inventory, ledger, problems).items()})

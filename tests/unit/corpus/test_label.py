@@ -67,9 +67,11 @@ def test_unlabelled_clips_are_left_aside_by_ingest_and_labels_survive_it(source:
     labels.put("ada", CLIPS[1], "valence", "neutral")
     before = {path: path.read_bytes() for path in source.rglob("*") if path.is_file()}
     ingest(CorpusParams(source="folder", path=str(source)), IngestParams(), tmp_path / "raw")
-    assert list(pd.read_parquet(tmp_path / "raw/manifest.parquet")["uri"]) == [f"clips/{CLIPS[0]}"]
+    # All clips are there, so that a label that comes later decodes nothing.
+    assert list(pd.read_parquet(tmp_path / "raw/manifest.parquet")["uri"]) == sorted(f"clips/{clip}" for clip in CLIPS)
     kept, rejected = read_annotations(tmp_path / "raw/annotations.csv")
-    assert [row.file for row in kept] == [CLIPS[0]] and not rejected
+    assert [row.file for row in kept] == [CLIPS[0]]
+    assert {rejection.reason for rejection in rejected} == {"no_label"}
     assert {path: path.read_bytes() for path in source.rglob("*") if path.is_file()} == before
 
 
