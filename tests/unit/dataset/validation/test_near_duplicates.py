@@ -57,11 +57,12 @@ def test_distance_and_shift_are_as_worked_out_by_hand() -> None:
     assert len(align(hashes, hashed, candidates, 3, 7.9)[0]) == 0
 
 
-def test_frames_that_are_not_to_be_looked_at_count_for_nothing() -> None:
+@pytest.mark.parametrize("clip", [0, 1])
+def test_frames_that_are_not_to_be_looked_at_count_for_nothing(clip: int) -> None:
     hashes = random_hashes(2)
     hashes[1] = hashes[0]
     hashed = np.ones((2, 20), np.bool_)
-    hashed[0, 9:] = False  # nine frames are left, ten are asked for
+    hashed[clip, 9:] = False  # nine frames are left, ten are asked for
     candidates = candidate_shifts(hashes, hashed, 0)
     assert candidates.tolist() == [[0, 1, 0]]
     assert len(align(hashes, hashed, candidates, 10, 0)[0]) == 0
@@ -72,7 +73,9 @@ def test_frames_that_are_not_to_be_looked_at_count_for_nothing() -> None:
 def test_still_pictures_are_laid_over_each_other_whole() -> None:
     still = np.repeat(random_hashes(1, 1), 20, axis=1).repeat(2, axis=0)
     hashed = np.ones((2, 20), np.bool_)
-    assert align(still, hashed, candidate_shifts(still, hashed, 0), 10, 0)[0].tolist() == [[0, 1, 0]]
+    assert candidate_shifts(still, hashed, 0).tolist() == [[0, 1, 0]]
+    shifts = np.array([[0, 1, shift] for shift in range(-10, 11)])
+    assert align(still, hashed, shifts, 10, 0)[0].tolist() == [[0, 1, 0]]
 
 
 def test_of_many_clips_those_alike_are_found_and_no_others() -> None:
