@@ -40,12 +40,17 @@ class CorpusParams(Section):
 
 class IngestParams(Section):
     shard_digits: int = Field(1, ge=0, le=4)
+    workers: int = Field(0, ge=0, le=256)
+    find_webcam: bool = True
+    webcam_clips: int = Field(8, ge=1, le=100)
+    webcam_frames: int = Field(6, ge=2, le=20)
+    smallest_face: int = Field(30, ge=20, le=500)
+    check_every: int = Field(1, ge=0, le=10_000)
 
 
 class ExtractParams(Section):
     workers: int = Field(0, ge=0, le=256)
     minimum_seconds: float = Field(2.5, gt=0, le=5)
-    find_webcam: bool = True
 
 
 class ConvertParams(Section):

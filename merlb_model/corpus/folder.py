@@ -6,7 +6,7 @@ from typing import Final
 from merlb_model.corpus.annotations import LABEL_COLUMNS, read_rows, write_rows
 from merlb_model.errors import MerlbError
 from merlb_model.files import copy_file, write_json
-from merlb_model.media.webcam import read_boxes
+from merlb_model.media.webcam_boxes import as_entries, read_webcams
 from merlb_model.progress import track
 
 TABLES: Final = {"trainingdata.csv": "training", "testingdata.csv": "testing", "annotations.csv": ""}
@@ -35,9 +35,7 @@ def gather(source: Path, out: Path) -> None:
     for clip in track(clips, "copy clips"):
         copy_file(clip, out / "clips" / clip.name)
     write_rows(out / "annotations.csv", rows)
-    write_json(
-        out / "webcam_boxes.json", {name: list(box) for name, box in read_boxes(source / "webcam_boxes.json").items()}
-    )
+    write_json(out / "webcam_boxes.json", as_entries(read_webcams(source / "webcam_boxes.json")))
 
 
 def _clips(source: Path) -> list[Path]:

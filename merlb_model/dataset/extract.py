@@ -16,7 +16,8 @@ from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, remove_partials, replacing, sha256_of_json, write_json
 from merlb_model.labels import MODALITIES
 from merlb_model.media.decode import DECODER_VERSION, MediaError, read_clip
-from merlb_model.media.webcam import find_webcam, read_boxes
+from merlb_model.media.webcam import find_webcam
+from merlb_model.media.webcam_boxes import Webcam, read_webcams
 from merlb_model.media.windows import WINDOW_SECONDS, Box, Window, cut
 from merlb_model.params import ExtractParams
 from merlb_model.processes import worker_pool
@@ -79,7 +80,7 @@ def extract(
     manifest = _manifest(raw, shards)
     annotations, rejected = read_annotations(raw / "annotations.csv")
     rejected = [*rejected, *_unmatched(raw, annotations, rejected)]
-    jobs = _jobs(manifest, annotations, read_boxes(raw / "webcam_boxes.json"))
+    jobs = _jobs(manifest, annotations, read_webcams(raw / "webcam_boxes.json"))
     with replacing(out) as fresh:
         fresh.mkdir()
         keys = {shard: _key(shard_jobs, params) for shard, shard_jobs in jobs.items()}
@@ -132,13 +133,16 @@ def _of_shards(rejected: list[Rejection], raw: Path, shards: set[str]) -> list[R
     return [rejection for rejection in rejected if home.get(rejection.file, first) in shards]
 
 
-def _jobs(manifest: pd.DataFrame, annotations: list[Annotation], boxes: dict[str, Box]) -> dict[str, list[ClipJob]]:
+def _jobs(
+    manifest: pd.DataFrame, annotations: list[Annotation], webcams: dict[str, Webcam]
+) -> dict[str, list[ClipJob]]:
     """The clips of each shard, ordered by file. Labels play no part: a changed label decodes nothing."""
     streamers = {annotation.file: annotation.streamer for annotation in annotations}
     jobs: dict[str, list[ClipJob]] = {shard: [] for shard in sorted(set(manifest["shard"]))}
     for row in manifest.sort_values("uri").itertuples():
         file = PurePosixPath(str(row.uri)).name
-        box = boxes.get(streamers.get(file, streamer_of(file)))
+        webcam = webcams.get(streamers.get(file, streamer_of(file)))
+        box = webcam.box_in(file) if webcam else None
         jobs[str(row.shard)].append(ClipJob(file, str(row.sha256), box))
     return jobs
 
@@ -149,8 +153,8 @@ def _key(jobs: list[ClipJob], params: ExtractParams) -> str:
     return sha256_of_json(content)[:16]
 
 
-def decode(path: Path, job: ClipJob, params: ExtractParams) -> Window | Rejection:
-    """One clip as a window, or why it cannot be used."""
+def decode(path: Path, job: ClipJob, params: ExtractParams, look_for_webcam: bool = False) -> Window | Rejection:
+    """One clip as a window, or why it cannot be used; without a box, the face is absent or the webcam looked for."""
     if not path.is_file():
         return Rejection(job.file, "extract", "missing_file", "the clip is not where the manifest says")
     try:
@@ -165,7 +169,7 @@ def decode(path: Path, job: ClipJob, params: ExtractParams) -> Window | Rejectio
     if longest < params.minimum_seconds:
         return Rejection(job.file, "extract", "too_short", f"{found}; expected {params.minimum_seconds:g} s of either")
     box = job.box
-    if box is None and params.find_webcam:
+    if box is None and look_for_webcam:
         box = find_webcam([recording.frames[slot] for slot in sorted(recording.frames)])
     return cut(recording, 0.0, box, params.minimum_seconds)
 
