@@ -44,9 +44,15 @@ class Overlay:
 
 
 def write_composite(
-    path: Path, overlay: Overlay | None, seed: int, seconds: float = 5.0, fps: int = 10, in_game: bool = False
+    path: Path,
+    overlay: Overlay | None,
+    seed: int,
+    seconds: float = 5.0,
+    fps: int = 10,
+    in_game: bool = False,
+    halved: bool = False,
 ) -> Path:
-    """Write a clip of 1280 × 720 with a tone.
+    """Write a clip of 1280 × 720, or half of it, with a tone.
 
     Args:
         path: the mp4.
@@ -55,11 +61,17 @@ def write_composite(
         seconds: its length.
         fps: frames a second.
         in_game: her face flies through the game, too.
+        halved: at 640 × 360: every place and length is half of what ``overlay`` says.
     """
     count = round(seconds * fps)
     tone = (3000 * np.sin(np.arange(round(seconds * 22_050)) * 0.06)).astype(np.int16)
-    write_clip(path, _frames(overlay, np.random.default_rng(seed), count, fps, in_game), fps, tone, 22_050)
+    frames = _frames(overlay, np.random.default_rng(seed), count, fps, in_game)
+    write_clip(path, map(_half, frames) if halved else frames, fps, tone, 22_050)
     return path
+
+
+def _half(frame: Frame) -> Frame:
+    return np.asarray(cv2.resize(frame, None, fx=0.5, fy=0.5, interpolation=cv2.INTER_AREA), np.uint8)
 
 
 def _frames(overlay: Overlay | None, rng: np.random.Generator, count: int, fps: int, in_game: bool) -> Iterator[Frame]:

@@ -1,4 +1,6 @@
 import shutil
+from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +14,7 @@ from merlb_model.corpus.ingest import ingest
 from merlb_model.corpus.webcams import Clip, find_webcams
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, write_json
+from merlb_model.media import sightings
 from merlb_model.media.encode import write_clip
 from merlb_model.media.webcam_boxes import Webcam, given, read_webcams
 from merlb_model.media.windows import Box
@@ -19,7 +22,18 @@ from merlb_model.params import CorpusParams, IngestParams
 from tests.unit.corpus.test_annotations import row
 
 PARAMS = IngestParams(workers=1)
-LEFT, RIGHT = Overlay(60, (16, 500)), Overlay(60, (1000, 40))
+LEFT, RIGHT = Overlay(100, (16, 392), shape=1.3), Overlay(100, (850, 8), shape=1.3)
+LEFT_HALF, RIGHT_HALF = (8, 196, 216, 356), (425, 4, 633, 164)
+"""Their boxes in the clips, which are of half the size."""
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _each_clip_is_looked_at_once() -> Iterator[None]:
+    """The same clip is part of many tests; what it shows is the same."""
+    with pytest.MonkeyPatch.context() as patch:
+        for name in ("look", "shows_face"):
+            patch.setattr(module, name, cache(getattr(module, name)))
+        yield
 
 
 @pytest.fixture(scope="module")
@@ -27,10 +41,10 @@ def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Short clips of each kind: the webcam left, right, none, and none but a face that flies through the game."""
     folder = tmp_path_factory.mktemp("media")
     for number in range(2):
-        write_composite(folder / f"left{number}.mp4", LEFT, number, 2.0, 5)
-        write_composite(folder / f"right{number}.mp4", RIGHT, 10 + number, 2.0, 5)
-        write_composite(folder / f"none{number}.mp4", None, 20 + number, 2.0, 5)
-        write_composite(folder / f"flying{number}.mp4", None, 30 + number, 2.0, 5, in_game=True)
+        write_composite(folder / f"left{number}.mp4", LEFT, number, 2.0, 5, halved=True)
+        write_composite(folder / f"right{number}.mp4", RIGHT, 10 + number, 2.0, 5, halved=True)
+        write_composite(folder / f"none{number}.mp4", None, 20 + number, 2.0, 5, halved=True)
+        write_composite(folder / f"flying{number}.mp4", None, 30 + number, 2.0, 5, halved=True, in_game=True)
     return folder
 
 
@@ -51,7 +65,7 @@ def test_the_webcam_is_found_once_for_all_clips_of_a_streamer(media: Path) -> No
     webcam = found_in(clips_of(media, "left0", "left1", "none0"))
     (place,) = webcam.places
     assert webcam.origin == "found" and place.since == "" and place.confidence > 0.6
-    assert_near(place.box, LEFT.box)
+    assert_near(place.box, LEFT_HALF)
 
 
 def test_no_face_is_absent_and_not_guessed(media: Path) -> None:
@@ -71,8 +85,8 @@ def test_a_given_box_is_kept_and_no_clip_is_opened(media: Path, monkeypatch: pyt
 def test_a_moved_webcam_has_a_new_box_from_that_clip_on(media: Path) -> None:
     webcam = found_in(clips_of(media, "left0", "left1", "none0", "right0", "right1"), IngestParams(workers=1))
     assert [place.since for place in webcam.places] == ["", "4_ann_x.mp4"]
-    assert_near(webcam.places[0].box, LEFT.box)
-    assert_near(webcam.places[1].box, RIGHT.box)
+    assert_near(webcam.places[0].box, LEFT_HALF)
+    assert_near(webcam.places[1].box, RIGHT_HALF)
     assert webcam.box_in("3_ann_x.mp4") == webcam.places[0].box
     assert webcam.box_in("10_ann_x.mp4") == webcam.places[1].box
 
@@ -119,13 +133,16 @@ def test_clips_that_cannot_be_decoded_tell_nothing_and_stop_nothing(media: Path,
     (tmp_path / "broken.mp4").write_bytes(b"no film")
     clips = clips_of(media, "left0", "left1")
     broken = [Clip(f"{n}_ann_x.mp4", f"broken{n}", tmp_path / "broken.mp4") for n in (0, 3)]
-    assert_near(found_in([broken[0], *clips, broken[1]]).places[0].box, LEFT.box)
+    assert_near(found_in([broken[0], *clips, broken[1]]).places[0].box, LEFT_HALF)
     assert found_in(broken).origin == "absent"
 
 
-def test_the_number_of_workers_changes_no_box(media: Path) -> None:
+def test_the_number_of_workers_changes_no_box(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = clips_of(media, *["left0", "left1", "right0", "right1"] * 4)
-    assert found_in(clips, IngestParams(workers=2)) == found_in(clips, IngestParams(workers=1))
+    one = found_in(clips, IngestParams(workers=1))
+    for name in ("look", "shows_face"):
+        monkeypatch.setattr(module, name, getattr(sightings, name))
+    assert found_in(clips, IngestParams(workers=2)) == one
 
 
 @pytest.fixture
@@ -137,7 +154,7 @@ def source(media: Path, tmp_path: Path) -> Path:
     for name, kind in kinds.items():
         shutil.copy(media / f"{kind}.mp4", folder / f"{name}.mp4")
     write_rows(folder / "annotations.csv", [row(f"{name}.mp4") for name in kinds])
-    write_json(folder / "webcam_boxes.json", {"eve": list(RIGHT.box)})
+    write_json(folder / "webcam_boxes.json", {"eve": list(RIGHT_HALF)})
     return folder
 
 
@@ -149,10 +166,10 @@ def ingested(source: Path, raw: Path) -> Path:
 def test_ingest_writes_boxes_with_confidence_and_the_contact_sheet(source: Path, tmp_path: Path) -> None:
     raw = ingested(source, tmp_path / "raw")
     entries = read_json(raw / "webcam_boxes.json", "test")
-    assert entries["eve"] == list(RIGHT.box)
+    assert entries["eve"] == list(RIGHT_HALF)
     assert entries["bob"] == {"origin": "absent", "places": []}
     assert 0 < entries["ann"]["places"][0]["confidence"] <= 1
-    assert_near(read_webcams(raw / "webcam_boxes.json")["ann"].places[0].box, LEFT.box)
+    assert_near(read_webcams(raw / "webcam_boxes.json")["ann"].places[0].box, LEFT_HALF)
     assert (raw / "webcams.png").stat().st_size > 1000
     again = (raw / "webcams.png").read_bytes(), (raw / "webcam_boxes.json").read_bytes()
     ingested(source, raw)
@@ -168,10 +185,8 @@ def test_what_ingest_wrote_can_be_given_again(source: Path, tmp_path: Path, monk
 
 
 def test_a_given_box_outside_the_frame_is_refused_by_name(source: Path, tmp_path: Path) -> None:
-    write_json(source / "webcam_boxes.json", {"eve": [1280, 0, 1400, 90], "ann": [1200, 600, 1300, 800]})
-    with pytest.raises(
-        MerlbError, match=r"1 box\(es\) lie outside the frame: eve: \[1280, 0, 1400, 90\] in 1280 x 720"
-    ):
+    write_json(source / "webcam_boxes.json", {"eve": [640, 0, 700, 90], "ann": [600, 300, 650, 400]})
+    with pytest.raises(MerlbError, match=r"1 box\(es\) lie outside the frame: eve: \[640, 0, 700, 90\] in 640 x 360"):
         ingested(source, tmp_path / "raw")
     assert not (tmp_path / "raw").exists()
 
