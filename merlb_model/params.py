@@ -44,7 +44,7 @@ class IngestParams(Section):
     find_webcam: bool = True
     webcam_clips: int = Field(8, ge=1, le=100)
     webcam_frames: int = Field(6, ge=2, le=20)
-    smallest_face: int = Field(30, ge=20, le=500)
+    smallest_face: int = Field(26, ge=20, le=500)
     check_every: int = Field(1, ge=0, le=10_000)
 
 

@@ -28,6 +28,8 @@ _ASPECTS: Final = (0.5, 3.2)
 _FRAME_EDGE: Final = 0.22
 """What the frame's edge counts as a side: better than noise, worse than a line that is seen."""
 
+_CUT_SHORT: Final = 0.75
+"""How much it counts against a side that its line goes on beyond the corner: it is a room's or a panel's."""
 _VISIBLE_SIDES: Final = 2
 """Sides that must not be the frame's edge."""
 _CLEAR_SIDE: Final = 0.5
@@ -155,7 +157,7 @@ def _side(
     along = mean(starts[:, None], ends[None, :])
     before = np.maximum(0, mean(starts - beyond, starts - 2))
     after = np.maximum(0, mean(ends + 2, ends + beyond))
-    score = along - 0.25 * (before[:, None] + after[None, :])
+    score = along - _CUT_SHORT * (before[:, None] + after[None, :])
     at_edge = (places == 0) | (places == width)
     score[..., at_edge] = _FRAME_EDGE
     return np.asarray(np.moveaxis(score, -1, 0))

@@ -13,7 +13,7 @@ from merlb_model.media.overlay import FloatArray, find_border, mean_edges, still
 from merlb_model.media.recording import Frame
 from merlb_model.media.windows import Box
 
-SMALLEST_FACE: Final = 30
+SMALLEST_FACE: Final = 26
 """Pixels, in frames of at most `_DETECTED_LINES` lines; larger frames are shrunk to that many."""
 _DETECTED_LINES: Final = 720
 _MARGIN: Final = 0.4
