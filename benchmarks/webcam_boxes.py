@@ -33,11 +33,11 @@ def main() -> None:
     parser.add_argument("--clips", type=int, default=2, help="of each streamer (2)")
     parser.add_argument("--workers", type=int, default=0, help="processes (one a core)")
     parser.add_argument("--keep", type=Path, help="a folder to keep clips and contact sheets in")
-    given_ = parser.parse_args()
+    options = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
-        work = given_.keep or Path(temporary)
-        rendered(work / "rendered", given_.streamers, given_.clips, given_.workers)
-        astronaut(work / "astronaut", given_.workers)
+        work = options.keep or Path(temporary)
+        rendered(work / "rendered", options.streamers, options.clips, options.workers)
+        astronaut(work / "astronaut", options.workers)
 
 
 def rendered(folder: Path, streamers: int, clips: int, workers: int, fps: int = 20) -> float:

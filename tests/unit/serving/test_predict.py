@@ -72,7 +72,7 @@ def test_the_table_holds_the_models_scores_for_the_window_that_extract_cuts(scor
 
 
 def test_a_clip_that_breaks_the_decoder_stops_no_other(scorer, clips, tmp_path, monkeypatch):
-    def breaks(path, job, params):
+    def breaks(*_):
         raise RuntimeError("the decoder\nfell over")
 
     monkeypatch.setattr(predict_module, "decode", breaks)
