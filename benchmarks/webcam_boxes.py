@@ -83,7 +83,10 @@ def measured(folder: Path, truth: Mapping[str, Box], workers: int) -> "pd.Series
     print(f"{(time.monotonic() - started) / len(clips):.2f} s a streamer of {len(next(iter(clips.values())))} clips")
     frames = first_frames({(name, ""): theirs[0] for name, theirs in clips.items()}, workers)
     draw_sheet(tiles_of(webcams, frames), folder)
-    return pd.Series({name: error_of(webcam, given(truth[name])) for name, webcam in webcams.items()})
+    errors = pd.Series({name: error_of(webcam, given(truth[name])) for name, webcam in webcams.items()})
+    for name in errors[errors > PIXELS].index:
+        print(f"  off: {name}: {[place.box for place in webcams[name].places]}, it is {truth[name]}")
+    return errors
 
 
 def error_of(webcam: Webcam, truth: Webcam) -> float:
