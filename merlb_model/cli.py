@@ -11,6 +11,7 @@ from merlb_model import __version__
 from merlb_model.errors import MerlbError
 
 if TYPE_CHECKING:
+    from merlb_model.media.webcam_boxes import Webcam
     from merlb_model.media.windows import Box
     from merlb_model.params import Params
 
@@ -42,6 +43,7 @@ class Workspace:
             "raw": "data/raw",
             "extracted": "data/extract",
             "shards": ".merlb/shards",
+            "webcams": ".merlb/webcams",
             "store": "data/store",
             "splits": "data/splits.parquet",
             "validation": "reports/validation.json",
@@ -91,7 +93,7 @@ def ingest(context: typer.Context) -> None:
     from merlb_model.corpus.ingest import ingest as stage
 
     here = _here(context)
-    stage(here.params.corpus, here.params.ingest, here.raw)
+    stage(here.params.corpus, here.params.ingest, here.raw, here.webcams)
     _say_problems(here.raw / "problems.csv")
 
 
@@ -241,10 +243,24 @@ def _model_folder(here: Workspace, model: Path | None) -> Path:
     return here.serving if here.serving.is_dir() else here.exported
 
 
-def _boxes(here: Workspace) -> "dict[str, Box]":
-    from merlb_model.media.webcam import read_boxes
+def _webcams(here: Workspace) -> "dict[str, Webcam]":
+    from merlb_model.media.webcam_boxes import read_webcams
 
-    return read_boxes(here.raw / "webcam_boxes.json")
+    return read_webcams(here.raw / "webcam_boxes.json")
+
+
+def _box_and_whether_to_look(here: Workspace, source: str, given: str | None) -> "tuple[Box | None, bool]":
+    """The webcam's box, as given or as ingest has it; and whether to look for it: its streamer is not known."""
+    from merlb_model.serving.live import box_for
+
+    if given:
+        return _parse_box(given), False
+    box, known = box_for(source, _webcams(here))
+    return box, not known and _looks_for_webcam(here)
+
+
+def _looks_for_webcam(here: Workspace) -> bool:
+    return not here.params_file.exists() or here.params.ingest.find_webcam
 
 
 def _parse_box(text: str) -> "Box":
@@ -272,7 +288,7 @@ def predict(
     here = _here(context)
     params = here.params.extract if here.params_file.exists() else ExtractParams()
     scorer = Scorer.load(find_model(_model_folder(here, model)))
-    typer.echo(str(score(clips, scorer, _boxes(here), out, params)))
+    typer.echo(str(score(clips, scorer, _webcams(here), out, params, _looks_for_webcam(here))))
 
 
 @app.command()
@@ -303,15 +319,14 @@ def explain(
     ] = None,
 ) -> None:
     """Draw which modalities an answer rests on."""
-    from merlb_model.corpus.annotations import streamer_of
     from merlb_model.params import ExtractParams
     from merlb_model.serving.explain import explain as draw
     from merlb_model.serving.explain import said
 
     here = _here(context)
-    webcam = _parse_box(box) if box else _boxes(here).get(streamer_of(clip.name))
+    webcam, look = _box_and_whether_to_look(here, clip.name, box)
     params = here.params.extract if here.params_file.exists() else ExtractParams()
-    typer.echo(f"{said(draw(clip, model or here.models, here.reports, webcam, params, out))}: {out}")
+    typer.echo(f"{said(draw(clip, model or here.models, here.reports, webcam, params, out, look))}: {out}")
 
 
 @app.command()
@@ -324,14 +339,14 @@ def live(
 ) -> None:
     """Score a recording or stream, a line a second."""
     from merlb_model.params import ExtractParams
-    from merlb_model.serving.live import box_for, print_stream
+    from merlb_model.serving.live import print_stream
     from merlb_model.serving.scorer import Scorer, find_model
 
     here = _here(context)
-    webcam = _parse_box(box) if box else box_for(source, _boxes(here))
+    webcam, look = _box_and_whether_to_look(here, source, box)
     params = here.params.extract if here.params_file.exists() else ExtractParams()
     scorer = Scorer.load(find_model(_model_folder(here, model)))
-    print_stream(source, scorer, webcam, params.find_webcam, params.minimum_seconds, json_lines=json)
+    print_stream(source, scorer, webcam, look, params.minimum_seconds, json_lines=json)
 
 
 @app.command()

@@ -43,12 +43,17 @@ class IngestParams(Section):
     archive_gigabytes: float = Field(200, gt=0)
     archive_members: int = Field(100_000, ge=1, le=10_000_000)
     archive_ratio: float = Field(100, ge=1)
+    workers: int = Field(0, ge=0, le=256)
+    find_webcam: bool = True
+    webcam_clips: int = Field(8, ge=1, le=100)
+    webcam_frames: int = Field(6, ge=2, le=20)
+    smallest_face: int = Field(26, ge=20, le=500)
+    check_every: int = Field(1, ge=0, le=10_000)
 
 
 class ExtractParams(Section):
     workers: int = Field(0, ge=0, le=256)
     minimum_seconds: float = Field(2.5, gt=0, le=5)
-    find_webcam: bool = True
     maximum_seconds: float = Field(60, ge=5, le=86_400)
     maximum_pixels: int = Field(10_000_000, ge=4096, le=150_000_000)
     maximum_megabytes: int = Field(200, ge=1, le=100_000)

@@ -21,8 +21,7 @@ from merlb_model.corpus.folder import (
 from merlb_model.corpus.problems import ProblemTable
 from merlb_model.errors import MerlbError
 from merlb_model.files import copy_file, write_json
-from merlb_model.media.webcam import read_boxes
-from merlb_model.media.windows import Box
+from merlb_model.media.webcam_boxes import Webcam, as_entries, read_webcams
 from merlb_model.params import IngestParams
 from merlb_model.progress import track
 
@@ -55,7 +54,7 @@ def gather(source: Path, layout: Literal["published", "folder"], params: IngestP
             raise MerlbError(f"{source}: no clip has its labels ({first}); mend the tables, or use `merlb label`")
         _compare_with_clips(ledger, inventory, problems)
         _compare_streamers(ledger.annotations(), problems)
-        write_json(out / BOXES, {name: list(box) for name, box in _boxes(inventory, ledger, problems).items()})
+        write_json(out / BOXES, as_entries(_webcams(inventory, ledger, problems)))
     _bring_clips(inventory.usable_clips(), unpacked, out / "clips")
     shutil.rmtree(unpacked, ignore_errors=True)
 
@@ -165,12 +164,12 @@ def _compare_streamers(annotations: list[Annotation], problems: ProblemTable) ->
             problems.add("", "streamer_in_both_tables", detail)
 
 
-def _boxes(inventory: Inventory, ledger: Ledger, problems: ProblemTable) -> dict[str, Box]:
-    """The box of each streamer that has one and only one."""
-    found: dict[str, set[Box]] = defaultdict(set)
+def _webcams(inventory: Inventory, ledger: Ledger, problems: ProblemTable) -> dict[str, Webcam]:
+    """The webcam of each streamer that has one entry and only one."""
+    found: dict[str, set[Webcam]] = defaultdict(set)
     for path in inventory.boxes:
-        for streamer, box in read_boxes(path).items():
-            found[streamer].add(box)
+        for streamer, webcam in read_webcams(path).items():
+            found[streamer].add(webcam)
     if not found:
         return {}
     streamers = {annotation.streamer for annotation in ledger.annotations()}
@@ -179,7 +178,8 @@ def _boxes(inventory: Inventory, ledger: Ledger, problems: ProblemTable) -> dict
         problems.add(BOXES, "unknown_streamers_box", streamer)
     for streamer in sorted({annotation.streamer for annotation in ledger.annotations()} - found.keys()):
         problems.add(BOXES, "no_box", streamer)
-    for streamer, boxes in sorted(found.items()):
-        if len(boxes) > 1:
-            problems.add(BOXES, "contradictory_boxes", f"{streamer}: {sorted(boxes)}")
-    return {streamer: min(boxes) for streamer, boxes in found.items() if len(boxes) == 1}
+    for streamer, webcams in sorted(found.items()):
+        if len(webcams) > 1:
+            boxes = sorted(place.box for webcam in webcams for place in webcam.places)
+            problems.add(BOXES, "contradictory_boxes", f"{streamer}: {boxes}")
+    return {streamer: next(iter(webcams)) for streamer, webcams in found.items() if len(webcams) == 1}

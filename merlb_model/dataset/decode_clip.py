@@ -35,7 +35,6 @@ class Rules:
     """What a clip must be: section ``extract`` of the parameters, as far as a worker needs it."""
 
     minimum_seconds: float
-    find_webcam: bool
     limits: MediaLimits
     maximum_bytes: int
 
@@ -88,8 +87,8 @@ def decode_into_row(job: RowJob) -> Decoded | Refused:
     return Decoded(tuple(bool(flag) for flag in window.present), window.valid_frames)
 
 
-def decode_clip(path: Path, box: Box | None, rules: Rules) -> Window | Refused:
-    """One clip as a window, or why it cannot be used."""
+def decode_clip(path: Path, box: Box | None, rules: Rules, look_for_webcam: bool = False) -> Window | Refused:
+    """One clip as a window, or why it cannot be used; without a box the face is absent, or the webcam looked for."""
     try:
         recording = read_clip(path, WINDOW_SECONDS, rules.limits)
     except MediaError as error:
@@ -101,6 +100,6 @@ def decode_clip(path: Path, box: Box | None, rules: Rules) -> Window | Refused:
         return Refused("truncated", f"{found}; {promise}: fetch the clip again")
     if longest < rules.minimum_seconds:
         return Refused("too_short", f"{found}; expected {rules.minimum_seconds:g} s of either")
-    if box is None and rules.find_webcam:
+    if box is None and look_for_webcam:
         box = find_webcam([recording.frames[slot] for slot in sorted(recording.frames)])
     return cut(recording, 0.0, box, rules.minimum_seconds)

@@ -26,8 +26,8 @@ from merlb_model.files import read_json, remove_partials, replacing, sha256_of_j
 from merlb_model.guarded import Limits, Lost, guarded_map
 from merlb_model.labels import MODALITIES
 from merlb_model.media.decode import DECODER_VERSION, MediaLimits
-from merlb_model.media.webcam import read_boxes
-from merlb_model.media.windows import Box, Window
+from merlb_model.media.webcam_boxes import Webcam, read_webcams
+from merlb_model.media.windows import Window
 from merlb_model.params import ExtractParams
 from merlb_model.progress import track
 
@@ -69,7 +69,7 @@ def extract(
     manifest = _manifest(raw, shards)
     annotations, rejected = read_annotations(raw / "annotations.csv")
     rejected = [*rejected, *_unmatched(raw, annotations, rejected)]
-    jobs = _jobs(manifest, annotations, read_boxes(raw / "webcam_boxes.json"))
+    jobs = _jobs(manifest, annotations, read_webcams(raw / "webcam_boxes.json"))
     with replacing(out) as fresh:
         fresh.mkdir()
         keys = {shard: _key(shard_jobs, params) for shard, shard_jobs in jobs.items()}
@@ -123,13 +123,16 @@ def _of_shards(rejected: list[Rejection], raw: Path, shards: set[str]) -> list[R
     return [rejection for rejection in rejected if home.get(rejection.file, first) in shards]
 
 
-def _jobs(manifest: pd.DataFrame, annotations: list[Annotation], boxes: dict[str, Box]) -> dict[str, list[ClipJob]]:
+def _jobs(
+    manifest: pd.DataFrame, annotations: list[Annotation], webcams: dict[str, Webcam]
+) -> dict[str, list[ClipJob]]:
     """The clips of each shard, ordered by file. Labels play no part: a changed label decodes nothing."""
     streamers = {annotation.file: annotation.streamer for annotation in annotations}
     jobs: dict[str, list[ClipJob]] = {shard: [] for shard in sorted(set(manifest["shard"]))}
     for row in manifest.sort_values("uri").itertuples():
         file = PurePosixPath(str(row.uri)).name
-        box = boxes.get(streamers.get(file, streamer_of(file)))
+        webcam = webcams.get(streamers.get(file, streamer_of(file)))
+        box = webcam.box_in(file) if webcam else None
         jobs[str(row.shard)].append(ClipJob(file, str(row.sha256), box))
     return jobs
 
@@ -140,18 +143,20 @@ def _key(jobs: list[ClipJob], params: ExtractParams) -> str:
     return sha256_of_json(content)[:16]
 
 
-def decode(path: Path, job: ClipJob, params: ExtractParams) -> Window | Rejection:
-    """One clip, in this process, as a window, or why it cannot be used."""
+def decode(path: Path, job: ClipJob, params: ExtractParams, look_for_webcam: bool = False) -> Window | Rejection:
+    """One clip, in this process, as a window, or why it cannot be used.
+
+    Without a box the face is absent, or the webcam looked for.
+    """
     if not path.is_file():
         return Rejection(job.file, "extract", "missing_file", "the clip is not where the manifest says")
-    result = decode_clip(path, job.box, _rules(params))
+    result = decode_clip(path, job.box, _rules(params), look_for_webcam)
     return Rejection(job.file, "extract", result.reason, result.detail) if isinstance(result, Refused) else result
 
 
 def _rules(params: ExtractParams) -> Rules:
     return Rules(
         params.minimum_seconds,
-        params.find_webcam,
         MediaLimits(params.maximum_pixels, params.maximum_seconds),
         params.maximum_megabytes * 1_000_000,
     )

@@ -46,23 +46,32 @@ class Explanation:
     contribution: dict[str, dict[Term, float]]
 
 
-def explain(clip: Path, models: Path, reports: Path, box: Box | None, params: ExtractParams, out: Path) -> Explanation:
+def explain(
+    clip: Path,
+    models: Path,
+    reports: Path,
+    box: Box | None,
+    params: ExtractParams,
+    out: Path,
+    look_for_webcam: bool = False,
+) -> Explanation:
     """Score a clip and draw what its answer rests on.
 
     Args:
         clip: the clip's file, cut into a window as ``merlb predict`` does.
         models: folder of ``merlb.keras`` and ``run.json``.
         reports: folder of ``calibration.json``; where it is not of this model, probabilities are not calibrated.
-        box: the webcam's box; None: it is looked for.
+        box: the webcam's box.
         params: how clips are decoded.
         out: the PNG to write.
+        look_for_webcam: without a box, look for it; else the face is absent.
 
     Raises:
         MerlbError: the model is missing or fuses in another way, or the clip cannot be used.
     """
     run, network = load_trained(models)
     fusion_of(network)
-    window = _window(clip, box, params)
+    window = _window(clip, box, params, look_for_webcam)
     found = explain_window(network, window, _temperature(network, reports, str(run["weights_hash"])))
     draw(out, clip.name, found)
     return found
@@ -129,10 +138,10 @@ def said(found: Explanation) -> str:
     return ", ".join(f"{task} {label} {share:.2f}" for task, (label, share) in found.predicted.items())
 
 
-def _window(clip: Path, box: Box | None, params: ExtractParams) -> Window:
+def _window(clip: Path, box: Box | None, params: ExtractParams, look_for_webcam: bool) -> Window:
     if not clip.is_file():
         raise MerlbError(f"{clip}: no such file; expected a clip")
-    window = decode(clip, ClipJob(clip.name, "", box), params)
+    window = decode(clip, ClipJob(clip.name, "", box), params, look_for_webcam)
     if isinstance(window, Rejection):
         raise MerlbError(f"{clip}: {window.reason}: {window.detail}")
     return window

@@ -17,6 +17,7 @@ from merlb_model.labels import MODALITIES
 from merlb_model.media.decode import is_url, read
 from merlb_model.media.recording import SAMPLE_RATE, Recording
 from merlb_model.media.webcam import find_webcam
+from merlb_model.media.webcam_boxes import Webcam
 from merlb_model.media.windows import WINDOW_SECONDS, Box, Steps, Window, as_window, box_in, cut_steps, slice_start
 from merlb_model.serving.scorer import STEPS_PER_SECOND, Features, Scorer
 
@@ -50,10 +51,14 @@ class WindowScore:
     valid_frames: int
 
 
-def box_for(source: str, boxes: Mapping[str, Box]) -> Box | None:
-    """The box of the streamer that the clip's file name tells, if ``boxes`` has one."""
-    path = urlsplit(source).path if is_url(source) else source
-    return boxes.get(streamer_of(PurePosixPath(path).name))
+def box_for(source: str, webcams: Mapping[str, Webcam]) -> tuple[Box | None, bool]:
+    """The box in the clip ``source``, whose file name tells the streamer; and whether ``webcams`` knows that streamer.
+
+    One who is known to have no webcam has no box, and none need be looked for.
+    """
+    file = PurePosixPath(urlsplit(source).path if is_url(source) else source).name
+    webcam = webcams.get(streamer_of(file))
+    return (webcam.box_in(file) if webcam else None), webcam is not None
 
 
 def score_stream(

@@ -16,7 +16,8 @@ from merlb_model.dataset.store import PRESENT_COLUMNS, write_table
 from merlb_model.errors import MerlbError
 from merlb_model.files import replacing
 from merlb_model.labels import MODALITIES
-from merlb_model.media.windows import Box, Window
+from merlb_model.media.webcam_boxes import Webcam
+from merlb_model.media.windows import Window
 from merlb_model.params import ExtractParams
 from merlb_model.progress import track
 from merlb_model.serving.scorer import Scorer
@@ -50,9 +51,10 @@ class PredictSummary:
 def predict(
     paths: Sequence[Path],
     scorer: Scorer,
-    boxes: Mapping[str, Box],
+    webcams: Mapping[str, Webcam],
     out: Path,
     params: ExtractParams,
+    look_for_webcam: bool = True,
 ) -> PredictSummary:
     """Score clips and write ``out`` and, beside it, ``<out's name>.quarantine.csv``.
 
@@ -63,15 +65,16 @@ def predict(
     Args:
         paths: clips, or folders with clips in them or below.
         scorer: the model.
-        boxes: the webcam's box by streamer, who is read from a clip's name; for others it is looked for.
+        webcams: by streamer, who is read from a clip's name; for others it is looked for in each clip.
         out: the Parquet file to write.
         params: how clips are decoded.
+        look_for_webcam: False: the face of streamers that ``webcams`` lacks is absent.
 
     Raises:
         MerlbError: no path is given, or the folders hold no clip.
     """
     clips = _clips(paths)
-    decoded = ((name, _decode(name, path, boxes.get(streamer_of(name)), params)) for name, path in clips.items())
+    decoded = ((name, _decode(name, path, webcams, params, look_for_webcam)) for name, path in clips.items())
     rows: list[dict[str, Any]] = []
     rejected: list[Rejection] = []
     waiting: list[tuple[str, Window]] = []
@@ -113,11 +116,15 @@ def _clips(paths: Sequence[Path]) -> dict[str, Path]:
     return clips
 
 
-def _decode(name: str, path: Path, box: Box | None, params: ExtractParams) -> Window | Rejection:
+def _decode(
+    name: str, path: Path, webcams: Mapping[str, Webcam], params: ExtractParams, look_for_webcam: bool
+) -> Window | Rejection:
     if not path.is_file():
         return Rejection(name, _STAGE, "missing_file", f"{path}: no such file")
+    webcam = webcams.get(streamer_of(name))
+    box = webcam.box_in(path.name) if webcam else None
     try:
-        result = decode(path, ClipJob(name, "", box), params)
+        result = decode(path, ClipJob(name, "", box), params, look_for_webcam and webcam is None)
     except Exception as error:  # whatever a broken file does to a decoder, the other clips are scored
         return Rejection(name, _STAGE, "undecodable", " ".join(f"{type(error).__name__}: {error}".split()))
     return replace(result, stage=_STAGE) if isinstance(result, Rejection) else result

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from merlb_model.files import write_json
 from merlb_model.labels import MODALITIES, TASKS
 from merlb_model.media.decode import read, read_clip
+from merlb_model.media.webcam_boxes import given
 from merlb_model.media.windows import Window, cut
 from merlb_model.nn import tf
 from merlb_model.nn.model import build_model, calibrated
@@ -94,8 +95,8 @@ def test_live_hops_equal_the_whole_windows(scorer, tmp_path):
 
 
 def test_live_equals_the_table_of_predict_for_each_clip(scorer, clips, tmp_path):
-    params = ExtractParams(workers=1, minimum_seconds=2.5, find_webcam=False)
-    predict([clips], scorer, {"ann": BOX}, tmp_path / "scores.parquet", params)
+    params = ExtractParams(workers=1, minimum_seconds=2.5)
+    predict([clips], scorer, {"ann": given(BOX)}, tmp_path / "scores.parquet", params)
     table = pd.read_parquet(tmp_path / "scores.parquet")
     assert len(table) == 4
     for row in table.to_dict(orient="records"):

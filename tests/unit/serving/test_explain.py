@@ -21,7 +21,7 @@ from tests.unit.nn.conftest import build, random_windows, shake
 from tests.unit.serving.scenes import write_scene
 
 BOX = (10, 10, 60, 60)
-PARAMS = ExtractParams(workers=1, find_webcam=False)
+PARAMS = ExtractParams(workers=1)
 NO_TEMPERATURE = dict.fromkeys(TASKS, 1.0)
 
 

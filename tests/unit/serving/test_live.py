@@ -12,6 +12,7 @@ from merlb_model.errors import MerlbError
 from merlb_model.labels import TASKS
 from merlb_model.media.decode import read, read_clip
 from merlb_model.media.recording import Recording
+from merlb_model.media.webcam_boxes import Webcam, given
 from merlb_model.media.windows import cut
 from merlb_model.serving.live import as_json, as_line, box_for, print_stream, score_stream
 from tests.unit.serving.scenes import frames, sound, write_scene
@@ -175,10 +176,11 @@ def test_a_url_is_scored_like_the_file(scorer, tmp_path):
 
 
 def test_the_box_is_the_streamers_by_the_clips_name():
-    boxes = {"ann": BOX}
-    assert box_for("/clips/3_ann_x.mp4", boxes) == BOX
-    assert box_for("https://host/3_ann_x.mp4?token=a_b_c", boxes) == BOX
-    assert box_for("/clips/3_bob_x.mp4", boxes) is None
+    webcams = {"ann": given(BOX), "eve": Webcam("absent", ())}
+    assert box_for("/clips/3_ann_x.mp4", webcams) == (BOX, True)
+    assert box_for("https://host/3_ann_x.mp4?token=a_b_c", webcams) == (BOX, True)
+    assert box_for("/clips/3_bob_x.mp4", webcams) == (None, False)
+    assert box_for("/clips/3_eve_x.mp4", webcams) == (None, True)
 
 
 def test_a_line_tells_the_time_the_three_tasks_and_what_is_absent(scorer, tmp_path):

@@ -8,13 +8,14 @@ from merlb_model.errors import MerlbError
 from merlb_model.labels import TASKS
 from merlb_model.media.decode import read_clip
 from merlb_model.media.encode import write_clip
+from merlb_model.media.webcam_boxes import given
 from merlb_model.media.windows import cut
 from merlb_model.params import ExtractParams
 from merlb_model.serving import predict as predict_module
 from merlb_model.serving.predict import predict
 
 BOX = (10, 10, 60, 60)
-PARAMS = ExtractParams(workers=1, minimum_seconds=2.5, find_webcam=False)
+PARAMS = ExtractParams(workers=1, minimum_seconds=2.5)
 
 
 def write(path: Path, seconds: float, seed: int) -> Path:
@@ -39,7 +40,7 @@ def clips(tmp_path_factory) -> Path:
 def test_good_clips_are_scored_and_bad_ones_listed(scorer, clips, tmp_path, monkeypatch):
     monkeypatch.setattr(predict_module, "_BATCH", 1)
     out = tmp_path / "scores.parquet"
-    summary = predict([clips, clips / "none.mp4"], scorer, {"ann": BOX}, out, PARAMS)
+    summary = predict([clips, clips / "none.mp4"], scorer, {"ann": given(BOX)}, out, PARAMS)
     assert (summary.scored, summary.quarantined) == (2, 3)
     table = pd.read_parquet(out)
     assert list(table["file"]) == ["1_ann_x.mp4", "sub/2_bob_x.mp4"]
@@ -58,7 +59,7 @@ def test_good_clips_are_scored_and_bad_ones_listed(scorer, clips, tmp_path, monk
 
 
 def test_the_table_holds_the_models_scores_for_the_window_that_extract_cuts(scorer, clips, tmp_path):
-    predict([clips / "1_ann_x.mp4"], scorer, {"ann": BOX}, tmp_path / "scores.parquet", PARAMS)
+    predict([clips / "1_ann_x.mp4"], scorer, {"ann": given(BOX)}, tmp_path / "scores.parquet", PARAMS)
     row = pd.read_parquet(tmp_path / "scores.parquet").iloc[0]
     window = cut(read_clip(clips / "1_ann_x.mp4"), 0.0, BOX)
     expected = scorer.score(window.face[None], window.screen[None], window.audio[None])
@@ -71,7 +72,7 @@ def test_the_table_holds_the_models_scores_for_the_window_that_extract_cuts(scor
 
 
 def test_a_clip_that_breaks_the_decoder_stops_no_other(scorer, clips, tmp_path, monkeypatch):
-    def breaks(path, job, params):
+    def breaks(*_):
         raise RuntimeError("the decoder\nfell over")
 
     monkeypatch.setattr(predict_module, "decode", breaks)
