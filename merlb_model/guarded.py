@@ -12,6 +12,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable, Generator, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from multiprocessing import connection
 from typing import Any, Final, Generic, Literal, TypeVar
@@ -80,10 +81,43 @@ def guarded_map(
         crew.dismiss()
 
 
+@contextmanager
+def guarded_pool(workers: int, limits: Limits) -> Iterator[Callable[..., list[Any]]]:
+    """A map as the built-in one, in workers as those of `guarded_map` that stay from call to call.
+
+    It takes functions of modules' top level, answers in the order of the jobs, and has None for a job that is lost.
+
+    Args:
+        workers: how many.
+        limits: for each call of a function.
+    """
+    crew: _Crew[tuple[int, Callable[..., Any], tuple[Any, ...]], Any] = _Crew(_call, iter(()), limits)
+
+    def mapped(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
+        calls = list(zip(*arguments, strict=True))
+        answers: list[Any] = [None] * len(calls)
+        crew.jobs = ((index, function, call) for index, call in enumerate(calls))
+        while ended := crew.wait():
+            for (index, *_), answer in ended:
+                answers[index] = None if isinstance(answer, Lost) else answer
+        return answers
+
+    try:
+        crew.hire(workers)
+        yield mapped
+    finally:
+        crew.dismiss()
+
+
+def _call(job: tuple[int, Callable[..., Any], tuple[Any, ...]]) -> Any:
+    _, function, arguments = job
+    return function(*arguments)
+
+
 class _Crew(Generic[Job, Result]):
     def __init__(self, function: Callable[[Job], Result], jobs: Iterator[Job], limits: Limits) -> None:
         self._function = function
-        self._jobs = jobs
+        self.jobs = jobs
         self._again: list[tuple[Job, int]] = []
         self._limits = limits
         self._workers: list[_Worker] = []
@@ -123,7 +157,7 @@ class _Crew(Generic[Job, Result]):
     def _next(self) -> tuple[Job, int] | None:
         if self._again:
             return self._again.pop()
-        return next(((job, 1) for job in self._jobs), None)
+        return next(((job, 1) for job in self.jobs), None)
 
     def _hear(self, worker: "_Worker", spoke: bool) -> tuple[Job, Result | Lost] | None:
         """What came of the worker's job, if it ended."""

@@ -5,15 +5,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-import cv2
 import matplotlib
 from PIL import Image, ImageDraw, ImageFont
 
-from merlb_model.media.recording import Frame
+from merlb_model.media.sightings import PICTURE, Peek
 from merlb_model.media.webcam_boxes import Webcam
 from merlb_model.media.windows import Box
 
-_PICTURE: Final = (272, 153)
 _CAPTION: Final = 36
 _GAP: Final = 6
 _COLUMNS: Final = 6
@@ -35,7 +33,7 @@ class Tile:
     Attributes:
         streamer: whose.
         since: the clip from which the box holds; empty: from the start.
-        frame: u8 (height, width, 3), RGB; None where no clip decodes.
+        frame: what the clip looks like; None where none decodes.
         box: the webcam; None: there is none.
         confidence: of the box.
         origin: given, found or absent.
@@ -43,7 +41,7 @@ class Tile:
 
     streamer: str
     since: str
-    frame: Frame | None
+    frame: Peek | None
     box: Box | None
     confidence: float
     origin: str
@@ -54,7 +52,7 @@ class Tile:
         return "doubtful" if self.origin == "found" and self.confidence < _DOUBTFUL else self.origin
 
 
-def tiles_of(webcams: Mapping[str, Webcam], frames: Mapping[tuple[str, str], Frame]) -> list[Tile]:
+def tiles_of(webcams: Mapping[str, Webcam], frames: Mapping[tuple[str, str], Peek]) -> list[Tile]:
     """A tile a streamer, and one more for each place that a webcam moved to; what needs a look comes first."""
     tiles = []
     for streamer, webcam in sorted(webcams.items()):
@@ -81,7 +79,7 @@ def draw_sheet(tiles: Sequence[Tile], folder: Path) -> list[Path]:
 def _draw_page(tiles: Sequence[Tile]) -> Image.Image:
     columns = min(_COLUMNS, len(tiles))
     rows = -(-len(tiles) // columns)
-    width, height = _PICTURE[0] + _GAP, _PICTURE[1] + _CAPTION + _GAP
+    width, height = PICTURE[0] + _GAP, PICTURE[1] + _CAPTION + _GAP
     page = Image.new("RGB", (columns * width + _GAP, rows * height + _GAP), (24, 24, 28))
     fonts = Path(matplotlib.get_data_path()) / "fonts" / "ttf"  # it has Greek, Cyrillic and more
     font = ImageFont.truetype(str(fonts / "DejaVuSans.ttf"), 12)
@@ -89,7 +87,7 @@ def _draw_page(tiles: Sequence[Tile]) -> Image.Image:
         corner = _GAP + index % columns * width, _GAP + index // columns * height
         page.paste(_picture(tile), corner)
         draw = ImageDraw.Draw(page)
-        place = corner[0] + 2, corner[1] + _PICTURE[1] + 2
+        place = corner[0] + 2, corner[1] + PICTURE[1] + 2
         draw.text(place, _fitting(tile.streamer, font), (240, 240, 240), font)
         below = place[0], place[1] + 16
         draw.text(below, _fitting(_verdict(tile), font), _COLOURS[tile.verdict], font)
@@ -106,22 +104,21 @@ def _verdict(tile: Tile) -> str:
 def _fitting(text: str, font: ImageFont.FreeTypeFont) -> str:
     """One line no wider than a tile."""
     text = "".join(letter if letter.isprintable() else "?" for letter in text[:200])
-    if font.getlength(text) <= _PICTURE[0]:
+    if font.getlength(text) <= PICTURE[0]:
         return text
-    while text and font.getlength(f"{text}…") > _PICTURE[0]:
+    while text and font.getlength(f"{text}…") > PICTURE[0]:
         text = text[:-1]
     return f"{text}…"
 
 
 def _picture(tile: Tile) -> Image.Image:
-    picture = Image.new("RGB", _PICTURE, (60, 60, 64))
+    picture = Image.new("RGB", PICTURE, (60, 60, 64))
     if tile.frame is None:
         return picture
-    height, width = tile.frame.shape[:2]
-    scale = min(_PICTURE[0] / width, _PICTURE[1] / height)
-    size = max(1, round(width * scale)), max(1, round(height * scale))
-    corner = (_PICTURE[0] - size[0]) // 2, (_PICTURE[1] - size[1]) // 2
-    picture.paste(Image.fromarray(cv2.resize(tile.frame, size, interpolation=cv2.INTER_AREA)), corner)
+    height, width = tile.frame.picture.shape[:2]
+    scale = min(PICTURE[0] / tile.frame.width, PICTURE[1] / tile.frame.height)
+    corner = (PICTURE[0] - width) // 2, (PICTURE[1] - height) // 2
+    picture.paste(Image.fromarray(tile.frame.picture), corner)
     if tile.box is not None:
         left, top, right, bottom = (round(edge * scale) + corner[place % 2] for place, edge in enumerate(tile.box))
         ends = (left, top, max(left, right - 1), max(top, bottom - 1))

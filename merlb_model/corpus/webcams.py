@@ -11,14 +11,13 @@ import numpy as np
 
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, sha256_of_json, write_json
+from merlb_model.guarded import Limits, guarded_pool
 from merlb_model.media.overlay import mean_edges
-from merlb_model.media.recording import Frame
-from merlb_model.media.sightings import Look, look, peek, shows_face
+from merlb_model.media.sightings import Look, Peek, look, peek, shows_face
 from merlb_model.media.webcam import Found, Sighting, at_one_place, median_box, webcam_about
 from merlb_model.media.webcam_boxes import Place, Webcam, clip_order
-from merlb_model.media.windows import Box, usable_box
+from merlb_model.media.windows import Box
 from merlb_model.params import IngestParams
-from merlb_model.processes import worker_pool
 from merlb_model.progress import track
 
 K = TypeVar("K")
@@ -26,8 +25,8 @@ _FINDING_VERSION: Final = 1
 """Raise it when webcams would be found elsewhere: what is remembered is then found anew."""
 _SAME_WEBCAM: Final = 0.8
 """Two boxes that share this much of the area they cover are one webcam."""
-_HANDFUL: Final = 12
-"""So few clips are decoded in this process: to start others takes longer."""
+_BLOCK: Final = 16
+_LIMITS: Final = Limits(seconds=60.0, memory_bytes=2_000_000_000)
 
 
 @dataclass(frozen=True)
@@ -67,24 +66,28 @@ def find_webcams(
     return webcams
 
 
-def first_frames(clips: Mapping[K, Clip], workers: int) -> dict[K, Frame]:
-    """A frame of each clip that decodes, by the clips' keys."""
+def first_frames(clips: Mapping[K, Clip], workers: int) -> dict[K, Peek]:
+    """A small picture of each clip that decodes, by the clips' keys."""
+    peeks: dict[K, Peek] = {}
+    keys = list(clips)
     with _mapping(workers, len(clips)) as mapped:
-        frames = mapped(peek, [str(clip.path) for clip in clips.values()])
-        shown = track(frames, "look at webcams", total=len(clips))
-        return {key: frame for key, frame in zip(clips, shown, strict=True) if frame is not None}
+        for first in track(range(0, len(keys), _BLOCK), "look at webcams", unit=f"{_BLOCK} clips"):
+            block = keys[first : first + _BLOCK]
+            shown = mapped(peek, [str(clips[key].path) for key in block])
+            peeks |= {key: one for key, one in zip(block, shown, strict=True) if one is not None}
+    return peeks
 
 
-def refuse_outside(webcams: Mapping[str, Webcam], frames: Mapping[str, Frame]) -> None:
+def refuse_outside(webcams: Mapping[str, Webcam], frames: Mapping[str, Peek]) -> None:
     """Refuse given boxes of which nothing lies in the streamer's frames.
 
     Raises:
         MerlbError: it names each of them.
     """
     outside = [
-        f"{streamer}: {list(webcam.places[0].box)} in {frames[streamer].shape[1]} x {frames[streamer].shape[0]}"
+        f"{streamer}: {list(webcam.places[0].box)} in {frames[streamer].width} x {frames[streamer].height}"
         for streamer, webcam in sorted(webcams.items())
-        if webcam.origin == "given" and streamer in frames and not usable_box(webcam.places[0].box, frames[streamer])
+        if webcam.origin == "given" and streamer in frames and not frames[streamer].has(webcam.places[0].box)
     ]
     if outside:
         raise MerlbError(
@@ -95,19 +98,10 @@ def refuse_outside(webcams: Mapping[str, Webcam], frames: Mapping[str, Frame]) -
 
 @contextmanager
 def _mapping(workers: int, clips: int) -> Iterator[Map]:
-    """A map in ``workers`` processes (0: one a core), or in this one for a handful of clips."""
-    count = min(workers or len(os.sched_getaffinity(0)), clips)
-    if count < 2 or clips <= _HANDFUL:
-        yield map
-        return
-    with worker_pool(count, _decode_in_one_thread) as pool:
-        yield pool.map
-
-
-def _decode_in_one_thread() -> None:
-    import cv2
-
-    cv2.setNumThreads(1)  # there is a worker for each core
+    """A map in ``workers`` processes (0: one a core); a clip that takes one down is one that does not decode."""
+    count = max(1, min(workers or len(os.sched_getaffinity(0)), clips))
+    with guarded_pool(count, _LIMITS) as mapped:
+        yield mapped
 
 
 # --- One streamer -----------------------------------------------------------------------------------------------------

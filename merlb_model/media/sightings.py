@@ -4,6 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import cv2
 import numpy as np
 from numpy.typing import NDArray
 
@@ -13,9 +14,29 @@ from merlb_model.media.recording import Frame
 from merlb_model.media.webcam import Sighting, at_one_place, find_faces, sampled, sightings
 from merlb_model.media.windows import WINDOW_SECONDS, Box
 
+PICTURE: Final = (272, 153)
 _EDGE_FRAMES: Final = 10
 _CHECK_SECONDS: Final = 1.5
 _CHECKED_FRAMES: Final = 2
+
+
+@dataclass(frozen=True)
+class Peek:
+    """What a clip looks like.
+
+    Attributes:
+        picture: u8 (height, width, 3), RGB: a frame made small.
+        width: of the clip's frames, pixels.
+        height: the same.
+    """
+
+    picture: Frame
+    width: int
+    height: int
+
+    def has(self, box: Box) -> bool:
+        """Whether any of ``box`` lies inside the clip's frames."""
+        return max(0, box[0]) < min(self.width, box[2]) and max(0, box[1]) < min(self.height, box[3])
 
 
 @dataclass(frozen=True)
@@ -55,14 +76,20 @@ def shows_face(path: str, face: Box) -> bool:
     return False
 
 
-def peek(path: str) -> Frame | None:
-    """A frame of the clip's first second: u8 (height, width, 3), RGB; None where none decodes."""
+def peek(path: str) -> Peek | None:
+    """A frame of the clip's first second, no larger than ``PICTURE``; None where none decodes."""
     pictures = _frames(path, 1.0)
-    return pictures[-1] if pictures else None
+    if not pictures:
+        return None
+    height, width = pictures[-1].shape[:2]
+    scale = min(PICTURE[0] / width, PICTURE[1] / height)
+    size = max(1, round(width * scale)), max(1, round(height * scale))
+    return Peek(cv2.resize(pictures[-1], size, interpolation=cv2.INTER_AREA), width, height)
 
 
 def _frames(path: str, seconds: float) -> list[Frame]:
     """The frames on the grid, those of the first one's size."""
+    cv2.setNumThreads(1)  # there is a worker for each core
     try:
         recording = read_clip(Path(path), seconds)
     except MediaError:

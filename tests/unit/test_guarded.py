@@ -13,7 +13,7 @@ import psutil
 import pytest
 
 from merlb_model.errors import MerlbError
-from merlb_model.guarded import Limits, Lost, guarded_map
+from merlb_model.guarded import Limits, Lost, guarded_map, guarded_pool
 
 ROOT = Path(__file__).parents[2]
 ROOMY = Limits(seconds=60, memory_bytes=1_000_000_000)
@@ -85,6 +85,13 @@ def test_a_job_that_swells_costs_that_job_alone() -> None:
 
 def test_a_crash_that_does_not_come_again_costs_nothing(tmp_path: Path) -> None:
     assert list(results([f"once:{tmp_path / 'mark'}:SIGKILL", "a"]).values()).count("second time SIGKILL") == 1
+
+
+def test_a_pool_answers_in_order_call_after_call_and_has_nothing_for_a_lost_job() -> None:
+    with guarded_pool(2, ROOMY) as mapped:
+        assert mapped(act, ["a", "SIGSEGV", "b"]) == ["did a", None, "did b"]
+        assert mapped(max, [1, 2, 3], [3, 2, 1]) == [3, 2, 3]
+        assert mapped(act, []) == []
 
 
 def test_what_the_function_raises_is_raised_here_with_its_trace() -> None:

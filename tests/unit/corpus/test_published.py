@@ -231,7 +231,8 @@ def test_boxes_that_contradict_each_other_are_not_used(source: Path, tmp_path: P
     write_json(source / "more" / "webcam_boxes.json", {"ann": [0, 0, 10, 12], "bob": [1, 1, 8, 8]})
     raw = bring(source, tmp_path / "raw")
     assert [kind for kind, _ in problems(raw)] == ["contradictory_boxes"]
-    assert read_json(raw / "webcam_boxes.json", "") == {"bob": [1, 1, 8, 8]}
+    boxes = read_json(raw / "webcam_boxes.json", "")
+    assert boxes == {"bob": [1, 1, 8, 8], "ann": {"origin": "absent", "places": []}}  # looked for, and no clip decodes
 
 
 def test_hidden_files_are_passed_over(source: Path, tmp_path: Path) -> None:

@@ -1,7 +1,9 @@
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -21,16 +23,23 @@ from merlb_model.media.windows import Box
 from merlb_model.params import CorpusParams, IngestParams
 from tests.unit.corpus.test_annotations import row
 
+IN_WORKERS = module._mapping
 PARAMS = IngestParams(workers=1)
 LEFT, RIGHT = Overlay(100, (16, 392), shape=1.3), Overlay(100, (850, 8), shape=1.3)
 LEFT_HALF, RIGHT_HALF = (8, 196, 216, 356), (425, 4, 633, 164)
 """Their boxes in the clips, which are of half the size."""
 
 
+@contextmanager
+def in_this_process(workers: int, clips: int) -> Iterator[Callable[..., Any]]:
+    yield map
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _each_clip_is_looked_at_once() -> Iterator[None]:
-    """The same clip is part of many tests; what it shows is the same."""
+    """The same clip is part of many tests; what it shows is the same. Workers are for the test of their number."""
     with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_mapping", in_this_process)
         for name in ("look", "shows_face"):
             patch.setattr(module, name, cache(getattr(module, name)))
         yield
@@ -142,6 +151,7 @@ def test_the_number_of_workers_changes_no_box(media: Path, monkeypatch: pytest.M
     one = found_in(clips, IngestParams(workers=1))
     for name in ("look", "shows_face"):
         monkeypatch.setattr(module, name, getattr(sightings, name))
+    monkeypatch.setattr(module, "_mapping", IN_WORKERS)
     assert found_in(clips, IngestParams(workers=2)) == one
 
 
