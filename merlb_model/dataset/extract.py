@@ -32,7 +32,7 @@ from merlb_model.params import ExtractParams
 from merlb_model.progress import track
 
 MANIFEST_COLUMNS: Final = ("uri", "sha256", "bytes", "shard")
-_EXTRACTION_VERSION: Final = 2
+_EXTRACTION_VERSION: Final = 3
 _REASONS: Final[dict[str, Reason]] = {
     "crash": "decoder_crash",
     "timeout": "timeout",

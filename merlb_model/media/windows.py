@@ -14,6 +14,8 @@ WINDOW_SECONDS: Final = STEPS * STEP_SECONDS
 SLICE_SAMPLES: Final = 5512
 FACE_PIXELS: Final = 64
 SCREEN_PIXELS: Final = 128
+_HALVED_FROM: Final = 5
+"""A frame this many times the screen's size (720p is) is halved first: half the time for an error of half a level."""
 
 Box = tuple[int, int, int, int]
 """A box in pixels of the source frame: left, top, right, bottom; right and bottom lie outside it."""
@@ -84,6 +86,9 @@ def shrink(frame: Frame, box: Box | None) -> tuple[NDArray[np.uint8], NDArray[np
         face[:] = cv2.resize(frame[top:bottom, left:right], (FACE_PIXELS, FACE_PIXELS), interpolation=cv2.INTER_AREA)
         frame = frame.copy()
         frame[top:bottom, left:right] = 0
+    height, width = frame.shape[:2]
+    if min(height, width) >= _HALVED_FROM * SCREEN_PIXELS and height % 2 == width % 2 == 0:
+        frame = cv2.resize(frame, (width // 2, height // 2), interpolation=cv2.INTER_AREA).astype(np.uint8, copy=False)
     screen = cv2.resize(frame, (SCREEN_PIXELS, SCREEN_PIXELS), interpolation=cv2.INTER_AREA)
     return face, screen.astype(np.uint8, copy=False)
 

@@ -2,6 +2,7 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+from numpy.typing import NDArray
 
 from merlb_model.media.decode import read_clip
 from merlb_model.media.recording import Recording
@@ -40,6 +41,23 @@ def test_the_screen_is_the_area_mean_with_the_webcam_black() -> None:
     assert np.abs(screen[:, :64].astype(float) - left).max() <= 1
     by_hand = frame[:128, 256:].reshape(64, 2, 64, 4, 3).mean(axis=(1, 3))
     assert np.abs(face.astype(float) - by_hand).max() <= 1
+
+
+def area_weights(source: int, target: int) -> NDArray[np.float64]:
+    """Row k: how much of each source pixel lies in target pixel k, (target, source)."""
+    edges = np.arange(target + 1) * source / target
+    pixels = np.arange(source)
+    overlap = np.minimum(edges[1:, None], pixels + 1) - np.maximum(edges[:-1, None], pixels)
+    return np.clip(overlap, 0, None) * target / source
+
+
+def test_a_screen_of_720p_is_the_area_mean_too_though_it_is_halved_on_the_way() -> None:
+    coarse = np.random.default_rng(2).integers(0, 256, (60, 107, 3), dtype=np.uint8)
+    frame = cv2.resize(coarse, (1280, 720), interpolation=cv2.INTER_CUBIC).astype(np.uint8)
+    _, screen = shrink(frame, None)
+    expected = np.einsum("ry,yxc,sx->rsc", area_weights(720, 128), frame, area_weights(1280, 128), optimize=True)
+    assert np.abs(screen - expected).max() <= 4  # the sharpest of edges
+    assert np.abs(screen - expected).mean() <= 0.5
 
 
 def test_a_box_is_clipped_to_the_frame_and_one_outside_is_none() -> None:
