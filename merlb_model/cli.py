@@ -112,12 +112,15 @@ def _say_problems(path: Path) -> None:
 def extract(
     context: typer.Context,
     shard: Annotated[list[str] | None, typer.Option(help="Only this shard; may be given again.")] = None,
+    clips: Annotated[
+        str | None, typer.Option(help="Where the clips lie: a folder or s3://bucket/…  [default: data/raw/clips]")
+    ] = None,
 ) -> None:
     """Decode the clips; quarantine what is unusable."""
     from merlb_model.dataset.extract import extract as stage
 
     here = _here(context)
-    decoded, cached = stage(here.raw, here.params.extract, here.extracted, here.shards, shard or None)
+    decoded, cached = stage(here.raw, here.params.extract, here.extracted, here.shards, shard or None, clips)
     typer.echo(f"  {decoded} shard(s) decoded, {cached} from the cache")
     _say_quarantined(here.extracted / "quarantine.csv")
 
