@@ -108,7 +108,7 @@ def _first_packets(container: Any, seconds: float) -> list[Any] | None:
                 waiting.discard(packet.stream.index)
                 if not waiting:
                     break
-    except FFmpegError:
+    except _MEDIA_ERRORS:
         return None
     return packets
 
@@ -257,7 +257,7 @@ class _Reader:
             return
         try:
             yield from self._container.demux(self._streams)
-        except FFmpegError:
+        except _MEDIA_ERRORS:
             return  # broken off: what came before it counts
 
     def _take(self, frame: Any) -> None:
