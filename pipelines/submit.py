@@ -8,7 +8,6 @@ import os
 import re
 import shutil
 import sys
-import tempfile
 import time
 import warnings
 from collections import Counter
@@ -26,7 +25,7 @@ from kfp import local
 from kfp.compiler import Compiler
 
 from merlb_model.errors import MerlbError
-from merlb_model.files import read_json, remove_partials, replacing
+from merlb_model.files import read_json, replacing
 from merlb_model.params import Params, load_params
 from merlb_model.results import results_table
 from merlb_model.tracking import default_uri
@@ -136,7 +135,7 @@ def _quiet(stream: TextIO) -> Iterator[None]:
 @contextmanager
 def _temporary_files_in(folder: Path) -> Iterator[None]:
     """Have the processes started meanwhile put their temporary files there: kfp leaves a folder a task behind."""
-    folder.mkdir()
+    folder.mkdir(parents=True)
     before = os.environ.get("TMPDIR")
     os.environ["TMPDIR"] = str(folder)
     try:
@@ -156,15 +155,11 @@ def run_here(params: Params, out: Path, tracking_uri: str) -> None:
     Raises:
         MerlbError: a task failed.
     """
-    out.parent.mkdir(parents=True, exist_ok=True)
-    remove_partials(out.parent)
-    work = Path(tempfile.mkdtemp(prefix=f".{out.name}.", suffix=".partial", dir=out.parent)).resolve()
-    try:
+    with replacing(out) as fresh:
+        work = fresh.resolve().with_name("work")
         with TaskLog(out.with_suffix(".log")) as log, _quiet(log), _temporary_files_in(work / "tmp"):
             _run_tasks(params, work, tracking_uri, log)
-        _keep_results(next((work / "root").iterdir()), out)
-    finally:
-        shutil.rmtree(work, ignore_errors=True)
+        _keep_results(next((work / "root").iterdir()), fresh)
 
 
 def _run_tasks(params: Params, work: Path, tracking_uri: str, log: TaskLog) -> None:
@@ -180,10 +175,9 @@ def _run_tasks(params: Params, work: Path, tracking_uri: str, log: TaskLog) -> N
 
 def _keep_results(root: Path, out: Path) -> None:
     """Move the results below ``root``, where kfp laid them, to their places in ``out``."""
-    with replacing(out) as fresh:
-        for made, place in RESULTS.items():
-            (fresh / place).parent.mkdir(parents=True, exist_ok=True)
-            shutil.move(root / made, fresh / place)
+    for made, place in RESULTS.items():
+        (out / place).parent.mkdir(parents=True, exist_ok=True)
+        shutil.move(root / made, out / place)
 
 
 @app.command("run")
