@@ -17,7 +17,7 @@ from real_faces import Overlay, write_composite
 
 from merlb_model.corpus import sample
 from merlb_model.corpus.webcam_sheet import draw_sheet, tiles_of
-from merlb_model.corpus.webcams import Clip, find_webcams, first_frames
+from merlb_model.corpus.webcams import Clip, find_webcams, first_frames, in_workers
 from merlb_model.media.webcam_boxes import Webcam, given, read_webcams
 from merlb_model.media.windows import Box
 from merlb_model.params import CorpusParams, IngestParams
@@ -79,9 +79,10 @@ def measured(folder: Path, truth: Mapping[str, Box], workers: int) -> "pd.Series
     for path in sorted((folder / "clips").iterdir()):
         clips.setdefault(path.stem.split("_")[1], []).append(Clip(path.name, path.name, path))
     started = time.monotonic()
-    webcams = find_webcams(clips, {}, IngestParams(workers=workers), None)
+    with in_workers(workers) as mapped:
+        webcams = find_webcams(clips, {}, IngestParams(), None, mapped)
+        frames = first_frames({(name, ""): theirs[0] for name, theirs in clips.items()}, mapped)
     print(f"{(time.monotonic() - started) / len(clips):.2f} s a streamer of {len(next(iter(clips.values())))} clips")
-    frames = first_frames({(name, ""): theirs[0] for name, theirs in clips.items()}, workers)
     draw_sheet(tiles_of(webcams, frames), folder)
     errors = pd.Series({name: error_of(webcam, given(truth[name])) for name, webcam in webcams.items()})
     for name in errors[errors > PIXELS].index:

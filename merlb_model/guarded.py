@@ -88,7 +88,7 @@ def guarded_pool(workers: int, limits: Limits) -> Iterator[Callable[..., list[An
     It takes functions of modules' top level, answers in the order of the jobs, and has None for a job that is lost.
 
     Args:
-        workers: how many.
+        workers: how many at most; they are started when they are needed.
         limits: for each call of a function.
     """
     crew: _Crew[tuple[int, Callable[..., Any], tuple[Any, ...]], Any] = _Crew(_call, iter(()), limits)
@@ -96,6 +96,7 @@ def guarded_pool(workers: int, limits: Limits) -> Iterator[Callable[..., list[An
     def mapped(function: Callable[..., Any], *arguments: Iterable[Any]) -> list[Any]:
         calls = list(zip(*arguments, strict=True))
         answers: list[Any] = [None] * len(calls)
+        crew.hire(min(workers, len(calls)) - crew.size)
         crew.jobs = ((index, function, call) for index, call in enumerate(calls))
         while ended := crew.wait():
             for (index, *_), answer in ended:
@@ -103,7 +104,6 @@ def guarded_pool(workers: int, limits: Limits) -> Iterator[Callable[..., list[An
         return answers
 
     try:
-        crew.hire(workers)
         yield mapped
     finally:
         crew.dismiss()
@@ -121,6 +121,10 @@ class _Crew(Generic[Job, Result]):
         self._again: list[tuple[Job, int]] = []
         self._limits = limits
         self._workers: list[_Worker] = []
+
+    @property
+    def size(self) -> int:
+        return len(self._workers)
 
     def hire(self, count: int) -> None:
         for _ in range(count):

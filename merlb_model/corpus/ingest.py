@@ -8,7 +8,7 @@ import pandas as pd
 from merlb_model.corpus import published, sample
 from merlb_model.corpus.annotations import read_annotations, streamer_of
 from merlb_model.corpus.webcam_sheet import draw_sheet, tiles_of
-from merlb_model.corpus.webcams import Clip, find_webcams, first_frames, refuse_outside
+from merlb_model.corpus.webcams import Clip, find_webcams, first_frames, in_workers, refuse_outside
 from merlb_model.files import replacing, sha256_of_file, write_json
 from merlb_model.media.webcam_boxes import Webcam, as_entries, clip_order, read_webcams
 from merlb_model.params import CorpusParams, IngestParams
@@ -56,11 +56,13 @@ def _add_webcams(raw: Path, manifest: pd.DataFrame, params: IngestParams, memory
     path = raw / "webcam_boxes.json"
     clips = _clips_by_streamer(raw, manifest)
     given = read_webcams(path)
-    refuse_outside(given, first_frames({name: clips[name][0] for name in given if name in clips}, params.workers))
-    webcams = find_webcams(clips, given, params, memory)
+    with in_workers(params.workers) as mapped:
+        frames = first_frames({(name, ""): theirs[0] for name, theirs in clips.items()}, mapped)
+        refuse_outside(given, {name: frame for (name, _), frame in frames.items()})
+        webcams = find_webcams(clips, given, params, memory, mapped)
+        here = {name: webcam for name, webcam in webcams.items() if name in clips}
+        frames |= first_frames(_moved(here, clips), mapped)
     write_json(path, as_entries(webcams))
-    here = {name: webcam for name, webcam in webcams.items() if name in clips}
-    frames = first_frames(_pictured(here, clips), params.workers)
     draw_sheet(tiles_of(here, frames), raw)
 
 
@@ -75,10 +77,10 @@ def _clips_by_streamer(raw: Path, manifest: pd.DataFrame) -> dict[str, list[Clip
     return {name: sorted(theirs, key=lambda clip: clip_order(clip.file)) for name, theirs in sorted(clips.items())}
 
 
-def _pictured(webcams: dict[str, Webcam], clips: dict[str, list[Clip]]) -> dict[tuple[str, str], Clip]:
-    """The clip that shows each place of each webcam: the first one there."""
-    shown = {(name, ""): clips[name][0] for name in webcams}
-    for name, webcam in webcams.items():
-        for place in webcam.places[1:]:
-            shown[name, place.since] = next(clip for clip in clips[name] if clip.file == place.since)
-    return shown
+def _moved(webcams: dict[str, Webcam], clips: dict[str, list[Clip]]) -> dict[tuple[str, str], Clip]:
+    """The first clip at each place that a webcam moved to."""
+    return {
+        (name, place.since): next(clip for clip in clips[name] if clip.file == place.since)
+        for name, webcam in webcams.items()
+        for place in webcam.places[1:]
+    }

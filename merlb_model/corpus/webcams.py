@@ -43,7 +43,11 @@ Map = Callable[..., Iterable[Any]]
 
 
 def find_webcams(
-    clips: Mapping[str, Sequence[Clip]], given: Mapping[str, Webcam], params: IngestParams, memory: Path | None
+    clips: Mapping[str, Sequence[Clip]],
+    given: Mapping[str, Webcam],
+    params: IngestParams,
+    memory: Path | None,
+    mapped: Map = map,
 ) -> dict[str, Webcam]:
     """Each streamer's webcam: the given one as it is, else found; none where no face stays at a place.
 
@@ -54,27 +58,26 @@ def find_webcams(
         given: webcams that are known, by streamer.
         params: the section ``ingest``.
         memory: a folder that keeps what was found and which clips were checked; None: nothing is kept.
+        mapped: how clips are opened: in this process, or as `in_workers`.
     """
     unknown = {streamer: clips[streamer] for streamer in sorted(clips) if streamer not in given}
     webcams = dict(given)
     if not params.find_webcam or not unknown:
         return webcams
-    with _mapping(params.workers, sum(map(len, unknown.values()))) as mapped:
-        for streamer, theirs in track(list(unknown.items()), "find webcams", unit="streamer"):
-            ordered = sorted(theirs, key=lambda clip: clip_order(clip.file))
-            webcams[streamer] = _remembering(streamer, ordered, mapped, params, memory)
+    for streamer, theirs in track(list(unknown.items()), "find webcams", unit="streamer"):
+        ordered = sorted(theirs, key=lambda clip: clip_order(clip.file))
+        webcams[streamer] = _remembering(streamer, ordered, mapped, params, memory)
     return webcams
 
 
-def first_frames(clips: Mapping[K, Clip], workers: int) -> dict[K, Peek]:
-    """A small picture of each clip that decodes, by the clips' keys."""
+def first_frames(clips: Mapping[K, Clip], mapped: Map = map) -> dict[K, Peek]:
+    """A small picture of each clip that decodes, by the clips' keys; ``mapped`` as for `find_webcams`."""
     peeks: dict[K, Peek] = {}
     keys = list(clips)
-    with _mapping(workers, len(clips)) as mapped:
-        for first in track(range(0, len(keys), _BLOCK), "look at webcams", unit=f"{_BLOCK} clips"):
-            block = keys[first : first + _BLOCK]
-            shown = mapped(peek, [str(clips[key].path) for key in block])
-            peeks |= {key: one for key, one in zip(block, shown, strict=True) if one is not None}
+    for first in track(range(0, len(keys), _BLOCK), "look at webcams", unit=f"{_BLOCK} clips"):
+        block = keys[first : first + _BLOCK]
+        shown = mapped(peek, [str(clips[key].path) for key in block])
+        peeks |= {key: one for key, one in zip(block, shown, strict=True) if one is not None}
     return peeks
 
 
@@ -97,10 +100,9 @@ def refuse_outside(webcams: Mapping[str, Webcam], frames: Mapping[str, Peek]) ->
 
 
 @contextmanager
-def _mapping(workers: int, clips: int) -> Iterator[Map]:
+def in_workers(workers: int) -> Iterator[Map]:
     """A map in ``workers`` processes (0: one a core); a clip that takes one down is one that does not decode."""
-    count = max(1, min(workers or len(os.sched_getaffinity(0)), clips))
-    with guarded_pool(count, _LIMITS) as mapped:
+    with guarded_pool(workers or len(os.sched_getaffinity(0)), _LIMITS) as mapped:
         yield mapped
 
 

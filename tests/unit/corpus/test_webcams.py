@@ -1,9 +1,8 @@
 import shutil
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterator
+from contextlib import nullcontext
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -13,7 +12,7 @@ from benchmarks.real_faces import Overlay, write_composite
 from merlb_model.corpus import webcams as module
 from merlb_model.corpus.annotations import write_rows
 from merlb_model.corpus.ingest import ingest
-from merlb_model.corpus.webcams import Clip, find_webcams
+from merlb_model.corpus.webcams import Clip, find_webcams, in_workers
 from merlb_model.errors import MerlbError
 from merlb_model.files import read_json, write_json
 from merlb_model.media import sightings
@@ -23,23 +22,17 @@ from merlb_model.media.windows import Box
 from merlb_model.params import CorpusParams, IngestParams
 from tests.unit.corpus.test_annotations import row
 
-IN_WORKERS = module._mapping
 PARAMS = IngestParams(workers=1)
 LEFT, RIGHT = Overlay(100, (16, 392), shape=1.3), Overlay(100, (850, 8), shape=1.3)
 LEFT_HALF, RIGHT_HALF = (8, 196, 216, 356), (425, 4, 633, 164)
 """Their boxes in the clips, which are of half the size."""
 
 
-@contextmanager
-def in_this_process(workers: int, clips: int) -> Iterator[Callable[..., Any]]:
-    yield map
-
-
 @pytest.fixture(scope="module", autouse=True)
 def _each_clip_is_looked_at_once() -> Iterator[None]:
-    """The same clip is part of many tests; what it shows is the same. Workers are for the test of their number."""
+    """The same clip is part of many tests; what it shows is the same."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_mapping", in_this_process)
+        patch.setattr("merlb_model.corpus.ingest.in_workers", lambda workers: nullcontext(map))
         for name in ("look", "shows_face"):
             patch.setattr(module, name, cache(getattr(module, name)))
         yield
@@ -148,11 +141,11 @@ def test_clips_that_cannot_be_decoded_tell_nothing_and_stop_nothing(media: Path,
 
 def test_the_number_of_workers_changes_no_box(media: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     clips = clips_of(media, *["left0", "left1", "right0", "right1"] * 4)
-    one = found_in(clips, IngestParams(workers=1))
+    one = found_in(clips)
     for name in ("look", "shows_face"):
         monkeypatch.setattr(module, name, getattr(sightings, name))
-    monkeypatch.setattr(module, "_mapping", IN_WORKERS)
-    assert found_in(clips, IngestParams(workers=2)) == one
+    with in_workers(2) as mapped:
+        assert find_webcams({"ann": clips}, {}, PARAMS, None, mapped)["ann"] == one
 
 
 @pytest.fixture
