@@ -26,7 +26,7 @@ from tests.unit.corpus.test_annotations import row
 ROOT = Path(__file__).parents[2]
 MUTANTS_EACH = 16
 NAMES = (
-    "a name with spaces_ann_x.mp4", "quote\"s and 'those_ann_x.mp4", "new\nline_ann_x.mp4", "..dots.._ann_x.mp4",
+    "a name with spaces_ann_x.mp4", "quote\"s and 'those_ann_x.mp4", "new\nline_ann_x.mp4", "dots..and.._ann_x.mp4",
     "-rf_ann_x.mp4", "sémantique_日本_x.mp4", "semi;colon,comma_ann_x.mp4", "$(reboot)_ann_x.mp4",
     "per%20cent_ann_x.mp4", "concat:a|b_ann_x.mp4", "pattern%03d*?[a]_ann_x.mp4", "#hash::chain_ann_x.mp4",
 )  # fmt: skip
