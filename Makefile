@@ -21,7 +21,7 @@ test: dev packages  ## the tests
 test-slow: dev tfx-environment packages  ## the slow tests alone
 	@python -m pytest -m slow
 
-test-hours: dev  ## 2,000 clips from ingest to validate: memory, throughput, kills; prints the figures
+test-hours: dev  ## the long ones: 2,000 clips from ingest to validate, 100 webcams; prints the figures
 	@python -m pytest -m hours --capture=no
 
 test-all: test test-slow test-hours  ## the tests, the slow ones too

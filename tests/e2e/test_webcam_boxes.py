@@ -16,13 +16,13 @@ def benchmark(monkeypatch: pytest.MonkeyPatch) -> Any:
     return webcam_boxes
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 @pytest.mark.timeout(1800)
 def test_webcams_of_95_in_100_rendered_streamers_are_found_within_5_pixels(benchmark: Any, tmp_path: Path) -> None:
     assert benchmark.rendered(tmp_path, streamers=100, clips=2, workers=0, fps=10) >= 0.95
 
 
-@pytest.mark.slow
+@pytest.mark.hours
 @pytest.mark.timeout(1800)
 def test_webcams_with_a_real_face_of_60_90_and_140_pixels_are_found(benchmark: Any, tmp_path: Path) -> None:
     assert benchmark.astronaut(tmp_path, workers=0).max() <= 5
