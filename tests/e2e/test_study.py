@@ -27,7 +27,7 @@ def start(here: Path) -> "subprocess.Popen[str]":
 
 
 def finish(process: "subprocess.Popen[str]") -> str:
-    said, complained = process.communicate(timeout=900)
+    said, complained = process.communicate(timeout=1800)
     assert process.returncode == 0, complained[-3000:]
     return said
 
@@ -40,6 +40,7 @@ def trained(here: Path) -> dict[str, int]:
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(2400)  # it trains each fusion twice over, on machines that may be slow
 def test_a_study_that_was_stopped_goes_on_to_its_page_and_its_runs(tmp_path: Path) -> None:
     (tmp_path / "docs").mkdir()
     shutil.copyfile(ROOT / "docs/paper_f1.csv", tmp_path / "docs/paper_f1.csv")
