@@ -12,17 +12,17 @@ from typing import IO, Final
 
 from merlb_model.corpus.annotations import COLUMNS, is_safe_name, read_rows, streamer_of, write_rows
 from merlb_model.corpus.capture import read_captured
-from merlb_model.corpus.folder import CLIP_SUFFIXES
+from merlb_model.corpus.folder import CLIP_SUFFIXES, PUBLISHED_TABLES
 from merlb_model.errors import MerlbError
 from merlb_model.files import remove_partials, replacing
 from merlb_model.labels import TASKS, annotation_columns
+from merlb_model.media.webcam_boxes import clip_order
 
 TABLE: Final = "annotations.csv"
 LABELS: Final = "labels"
 EARLIER: Final = "earlier table"
 """The annotator to whom the labels of an ``annotations.csv`` are ascribed that was there before the first stroke."""
 _LOCK: Final = ".lock"
-_OTHER_TABLES: Final = ("trainingdata.csv", "testingdata.csv")
 _MAX_NAME_BYTES: Final = 80
 
 ClipLabels = dict[str, str]
@@ -69,7 +69,7 @@ class Labels:
         self._guard = threading.Lock()
         self.clips = _clips(folder)
         """Names of the clips, in the order they were captured."""
-        for other in _OTHER_TABLES:
+        for other in PUBLISHED_TABLES:
             if (folder / other).exists():
                 raise MerlbError(f"{folder / other}: these clips have a published table: label those of another folder")
         first_time = not (folder / LABELS).is_dir()
@@ -212,13 +212,7 @@ def _clips(folder: Path) -> list[str]:
     ]
     if not names:
         raise MerlbError(f"{folder / 'clips'}: no clip to label: run `merlb capture` first, or put clips there")
-    return sorted(names, key=_by_number)
-
-
-def _by_number(name: str) -> tuple[bool, int, str]:
-    number = name.split("_")[0]
-    known = number.isdecimal()
-    return not known, int(number) if known else 0, name
+    return sorted(names, key=clip_order)
 
 
 def _locked(path: Path) -> IO[str]:

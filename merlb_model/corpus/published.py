@@ -49,12 +49,13 @@ def gather(source: Path, layout: Literal["published", "folder"], params: IngestP
         inventory = _inventory(source, layout, params, unpacked, problems)
         ledger = Ledger()
         write_rows(out / "annotations.csv", track(_rows(inventory, ledger, problems), "read rows", unit="row"))
-        if not ledger.annotations():
+        annotations = ledger.annotations()
+        if not annotations:
             first = f"{ledger.rejected[0].file}: {ledger.rejected[0].detail}" if ledger.rejected else "no row at all"
             raise MerlbError(f"{source}: no clip has its labels ({first}); mend the tables, or use `merlb label`")
-        _compare_with_clips(ledger, inventory, problems)
-        _compare_streamers(ledger.annotations(), problems)
-        write_json(out / BOXES, as_entries(_webcams(inventory, ledger, problems)))
+        _compare_with_clips(annotations, ledger, inventory, problems)
+        _compare_streamers(annotations, problems)
+        write_json(out / BOXES, as_entries(_webcams(annotations, inventory, problems)))
     _bring_clips(inventory.usable_clips(), unpacked, out / "clips")
     shutil.rmtree(unpacked, ignore_errors=True)
 
@@ -139,9 +140,11 @@ def _spelling(name: str) -> str:
     return bare[: -len(suffix)] if (suffix := PurePosixPath(bare).suffix).lower() in CLIP_SUFFIXES else bare
 
 
-def _compare_with_clips(ledger: Ledger, inventory: Inventory, problems: ProblemTable) -> None:
+def _compare_with_clips(
+    annotations: list[Annotation], ledger: Ledger, inventory: Inventory, problems: ProblemTable
+) -> None:
     clips = inventory.usable_clips()
-    for annotation in ledger.annotations():
+    for annotation in annotations:
         if annotation.file not in clips:
             detail = "clips of this name differ" if annotation.file in inventory.clips else "there is no such clip"
             problems.add(annotation.file, "no_clip", detail)
@@ -164,7 +167,7 @@ def _compare_streamers(annotations: list[Annotation], problems: ProblemTable) ->
             problems.add("", "streamer_in_both_tables", detail)
 
 
-def _webcams(inventory: Inventory, ledger: Ledger, problems: ProblemTable) -> dict[str, Webcam]:
+def _webcams(annotations: list[Annotation], inventory: Inventory, problems: ProblemTable) -> dict[str, Webcam]:
     """The webcam of each streamer that has one entry and only one."""
     found: dict[str, set[Webcam]] = defaultdict(set)
     for path in inventory.boxes:
@@ -172,11 +175,11 @@ def _webcams(inventory: Inventory, ledger: Ledger, problems: ProblemTable) -> di
             found[streamer].add(webcam)
     if not found:
         return {}
-    streamers = {annotation.streamer for annotation in ledger.annotations()}
-    streamers |= {streamer_of(name) for name in inventory.clips}
-    for streamer in sorted(found.keys() - streamers):
+    labelled = {annotation.streamer for annotation in annotations}
+    known = labelled | {streamer_of(name) for name in inventory.clips}
+    for streamer in sorted(found.keys() - known):
         problems.add(BOXES, "unknown_streamers_box", streamer)
-    for streamer in sorted({annotation.streamer for annotation in ledger.annotations()} - found.keys()):
+    for streamer in sorted(labelled - found.keys()):
         problems.add(BOXES, "no_box", streamer)
     for streamer, webcams in sorted(found.items()):
         if len(webcams) > 1:

@@ -82,15 +82,6 @@ def read_webcams(path: Path) -> dict[str, Webcam]:
     return {streamer: _as_webcam(entry, f"{path}: {streamer}") for streamer, entry in content.items()}
 
 
-def read_boxes(path: Path) -> dict[str, Box]:
-    """Each streamer's newest box in ``webcam_boxes.json``; who has no webcam is left out.
-
-    Raises:
-        MerlbError: see `read_webcams`.
-    """
-    return {streamer: webcam.places[-1].box for streamer, webcam in read_webcams(path).items() if webcam.places}
-
-
 def as_entries(webcams: Mapping[str, Webcam]) -> dict[str, Any]:
     """What `read_webcams` reads, for JSON."""
     return {streamer: _as_entry(webcam) for streamer, webcam in webcams.items()}

@@ -20,6 +20,7 @@ from merlb_model.media.webcam_boxes import Webcam
 from merlb_model.media.windows import Window
 from merlb_model.params import ExtractParams
 from merlb_model.progress import track
+from merlb_model.serving.live import box_for
 from merlb_model.serving.scorer import Scorer
 
 _BATCH: Final = 16
@@ -121,10 +122,9 @@ def _decode(
 ) -> Window | Rejection:
     if not path.is_file():
         return Rejection(name, _STAGE, "missing_file", f"{path}: no such file")
-    webcam = webcams.get(streamer_of(name))
-    box = webcam.box_in(path.name) if webcam else None
+    box, known = box_for(path.name, webcams)
     try:
-        result = decode(path, ClipJob(name, "", box), params, look_for_webcam and webcam is None)
+        result = decode(path, ClipJob(name, "", box), params, look_for_webcam and not known)
     except Exception as error:  # whatever a broken file does to a decoder, the other clips are scored
         return Rejection(name, _STAGE, "undecodable", " ".join(f"{type(error).__name__}: {error}".split()))
     return replace(result, stage=_STAGE) if isinstance(result, Rejection) else result

@@ -4,14 +4,19 @@ import pytest
 
 from merlb_model.errors import MerlbError
 from merlb_model.files import write_json
-from merlb_model.media.webcam_boxes import Place, Webcam, as_entries, clip_order, given, read_boxes, read_webcams
+from merlb_model.media.webcam_boxes import Place, Webcam, as_entries, clip_order, given, read_webcams
+from merlb_model.media.windows import Box
+
+
+def newest_boxes(path: Path) -> dict[str, Box]:
+    return {streamer: webcam.places[-1].box for streamer, webcam in read_webcams(path).items() if webcam.places}
 
 
 def test_published_boxes_are_read_by_streamer(tmp_path: Path) -> None:
     write_json(tmp_path / "boxes.json", {"ann": [1, 2, 30, 40], "bob": [1.0, 2.4, 30, 40]})
-    assert read_boxes(tmp_path / "boxes.json") == {"ann": (1, 2, 30, 40), "bob": (1, 2, 30, 40)}
+    assert newest_boxes(tmp_path / "boxes.json") == {"ann": (1, 2, 30, 40), "bob": (1, 2, 30, 40)}
     assert read_webcams(tmp_path / "boxes.json")["ann"] == given((1, 2, 30, 40))
-    assert read_boxes(tmp_path / "none.json") == {}
+    assert newest_boxes(tmp_path / "none.json") == {}
 
 
 def test_what_was_found_is_read_as_it_was_written(tmp_path: Path) -> None:
@@ -19,7 +24,7 @@ def test_what_was_found_is_read_as_it_was_written(tmp_path: Path) -> None:
     webcams = {"ann": given((1, 2, 30, 40)), "bob": Webcam("absent", ()), "cat": moved}
     write_json(tmp_path / "boxes.json", as_entries(webcams))
     assert read_webcams(tmp_path / "boxes.json") == webcams
-    assert read_boxes(tmp_path / "boxes.json") == {"ann": (1, 2, 30, 40), "cat": (5, 6, 70, 80)}
+    assert newest_boxes(tmp_path / "boxes.json") == {"ann": (1, 2, 30, 40), "cat": (5, 6, 70, 80)}
 
 
 def test_a_place_holds_from_its_clip_on_by_number() -> None:
@@ -64,4 +69,4 @@ def test_a_box_that_is_none_names_the_streamer(tmp_path: Path, box: str) -> None
 def test_infinity_is_no_traceback(tmp_path: Path) -> None:
     (tmp_path / "boxes.json").write_text('{"bob": [0, 0, -Infinity, Infinity]}')
     with pytest.raises(MerlbError, match="whole pixels"):
-        read_boxes(tmp_path / "boxes.json")
+        newest_boxes(tmp_path / "boxes.json")
